@@ -103,22 +103,32 @@ class SettlementWriter:
 
     async def _write(self, batch: Sequence[Settlement]) -> list[int | None]:
         """The event sequence of each settlement; None if its transition was not applied."""
-        acknowledged = self._outbox.take_acknowledged()
+        acknowledged, in_doubt = self._outbox.take_acknowledged(), False
         while True:
             try:
                 assert failpoints.hit("settle.before_write")
                 result = await self._apply(batch, acknowledged)
                 assert failpoints.hit("settle.written")
+                sequences = await self._find_written(batch) if in_doubt else result.sequences
                 break
             except UNAVAILABLE_ERRORS as error:
+                in_doubt = True
                 log.warning("settle_retrying", error=type(error).__name__, waiting=len(batch))
                 await asyncio.sleep(_RETRY_DELAY)
             except BaseException:
                 self._outbox.restore(acknowledged)
                 raise
         if result.outbox_id is not None:
-            self._publish(batch, result, result.outbox_id)
-        return result.sequences
+            self._publish_events(batch, result, result.outbox_id)
+        self._follow_up([one for one, sequence in zip(batch, sequences, strict=True) if sequence is not None])
+        return sequences
+
+    async def _find_written(self, batch: Sequence[Settlement]) -> list[int | None]:
+        """As the result of a try, with what an earlier try has written although its answer was lost.
+
+        The outbox row of that one is not known: the recovery loop publishes its events.
+        """
+        return await deliveries.find_written(self._db, [one.resolution.transition for one in batch])
 
     async def _apply(self, batch: Sequence[Settlement], acknowledged: Sequence[int]) -> TransitionResult:
         """Divide what is divided and write all transitions, in one transaction."""
@@ -139,12 +149,13 @@ class SettlementWriter:
             acknowledged=acknowledged,
         )
 
-    def _publish(self, batch: Sequence[Settlement], result: TransitionResult, outbox_id: int) -> None:
+    def _publish_events(self, batch: Sequence[Settlement], result: TransitionResult, outbox_id: int) -> None:
         rows = zip(batch, result.sequences, result.recipients, strict=True)
-        written = [row for row in rows if row[1] is not None]
-        self._notices.publish([one.task.message_id for one, *_ in written if one.task.awaited and _settles(one)])
-        self._outbox.publish_events(outbox_id, [_event_fields(*row) for row in written])
-        for one, *_ in written:
+        self._outbox.publish_events(outbox_id, [_event_fields(*row) for row in rows if row[1] is not None])
+
+    def _follow_up(self, written: Sequence[Settlement]) -> None:
+        self._notices.publish([one.task.message_id for one in written if one.task.awaited and _settles(one)])
+        for one in written:
             _count(one)
             task = one.resolution.next_task
             if task is not None:

@@ -51,7 +51,12 @@ class Claimed(NamedTuple):
 
 
 async def claim(
-    db: Db, claims: Sequence[Claim], *, lease: timedelta, now: datetime | None = None
+    db: Db,
+    claims: Sequence[Claim],
+    *,
+    lease: timedelta,
+    claim_id: UUID | None = None,
+    now: datetime | None = None,
 ) -> list[Claimed | None]:
     """Claim attempts: the delivery is in flight until ``now + lease`` and the attempt's row is written.
 
@@ -60,6 +65,7 @@ async def claim(
     is the sandbox, of a test key; None means one of these fails (see :mod:`sluice.store.disagreements`).
     A divided delivery never takes an old reference: the provider had another envelope under it.
     Locked rows are skipped: another statement is changing them, and the delivery is requeued when it falls due.
+    ``claim_id`` is written into the attempts, for :func:`find_claimed`.
     """
     rows = await db.fetch(
         """
@@ -97,9 +103,9 @@ async def claim(
                       c.number, c.provider_id, c.retry_round, c.reference, c.routing_decision, c.cost
         ), new_attempts AS (
             INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, client_reference,
-                                  routing_decision, started_at, cost)
+                                  routing_decision, started_at, cost, claim_id)
             SELECT id, number, project_id, provider_id, retry_round, reference, routing_decision,
-                   coalesce($12::timestamptz, now()), cost
+                   coalesce($12::timestamptz, now()), cost, $14::uuid
               FROM claimed
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id)
@@ -114,11 +120,40 @@ async def claim(
         *columns(claims).values(),
         now,
         lease,
+        claim_id,
     )
     results = _by_position(len(claims), {position: _claimed(*row) for position, *row in rows})
     refused = [_refused_claim(one) for one, claimed in zip(claims, results, strict=True) if claimed is None]
     await disagreements.record(db, refused, now=now)
     return results
+
+
+async def find_claimed(db: Db, claims: Sequence[Claim], *, claim_id: UUID) -> list[Claimed | None]:
+    """Those of ``claims`` that :func:`claim` has written with this id and that are in flight, in their order.
+
+    For an in-doubt commit. The statement whose answer was lost may still run: the rows that it holds are waited for
+    first, by a statement of its own, because one statement does not see what was committed while it waited.
+    """
+    delivery_ids = [one.delivery_id for one in claims]
+    await db.execute("SELECT FROM deliveries WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE", delivery_ids)
+    rows = await db.fetch(
+        """
+        SELECT r.position, d.message_id, d.recipient, m.content, m.created_at, a.client_reference, d.envelope
+          FROM (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::smallint[]) WITH ORDINALITY
+                    AS r (delivery_id, project_id, number, position)
+                 LIMIT cardinality($1)  -- see sluice.store.db
+               ) AS r
+          JOIN attempts a ON a.delivery_id = r.delivery_id AND a.number = r.number AND a.claim_id = $4
+          JOIN deliveries d ON d.id = r.delivery_id AND d.project_id = r.project_id
+                           AND d.in_flight AND d.attempt_count = r.number
+          JOIN messages m ON m.id = d.message_id
+        """,
+        delivery_ids,
+        [one.project_id for one in claims],
+        [one.attempt for one in claims],
+        claim_id,
+    )
+    return _by_position(len(claims), {position: _claimed(*row) for position, *row in rows})
 
 
 def _refused_claim(claim: Claim) -> Refused:
@@ -281,3 +316,34 @@ async def transition(
 
 def _refused_transition(one: Transition) -> Refused:
     return Refused(one.delivery_id, one.project_id, one.attempt, one.in_flight, None, False, one.expires)
+
+
+async def find_written(db: Db, transitions: Sequence[Transition]) -> list[int | None]:
+    """The event sequence of each transition that is written; None of one that is not.
+
+    For an in-doubt commit, after the transitions were tried again: that waits until the statement whose answer was lost
+    has ended. The event is recognised by all that the transition says of it; with a time in microseconds and the
+    provider's words no other process writes the same one.
+    """
+    rows = await db.fetch(
+        """
+        SELECT r.position, e.sequence
+          FROM (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[], $5::timestamptz[], $6::text[],
+                                     $7::uuid[]) WITH ORDINALITY
+                    AS r (delivery_id, project_id, attempt, type, occurred_at, detail, provider_id, position)
+                 LIMIT cardinality($1)  -- see sluice.store.db
+               ) AS r
+          JOIN events e ON e.delivery_id = r.delivery_id AND e.project_id = r.project_id AND e.type = r.type
+                       AND e.occurred_at = r.occurred_at AND e.detail = r.detail
+                       AND e.attempt IS NOT DISTINCT FROM nullif(r.attempt, 0)
+                       AND e.provider_id IS NOT DISTINCT FROM r.provider_id
+        """,
+        [each.delivery_id for each in transitions],
+        [each.project_id for each in transitions],
+        [each.attempt for each in transitions],
+        [each.type.value for each in transitions],
+        [each.occurred_at for each in transitions],
+        [each.detail for each in transitions],
+        [each.provider_id for each in transitions],
+    )
+    return _by_position(len(transitions), {row["position"]: row["sequence"] for row in rows})
