@@ -51,6 +51,7 @@ STORE_WRITES = {
     "provider_health.record",
     "receipt_tokens.accept",
     "receipts.apply",
+    "receipts.record_late_acceptance",
     "recovery.requeue_lost",
     "sandbox.capture",
     "sandbox.finish_receipts",
@@ -75,7 +76,6 @@ WITHIN = {
     "incidents._write_one",
     "incidents._write_members",
     "webhook_deliveries.add_notices",  # in the transaction of incidents.write
-    "session_receipts.add_receipt_ids",  # of a late answer, which is lost like any answer when the worker ends
     "disagreements._keep",  # counts what was refused; its loss changes no delivery
     "api_keys.create_key",
     "api_keys.create_named_key",
@@ -209,7 +209,7 @@ EXEMPT = {
     "libs/common/src/sluice/delivery/outbox.py:republish": "its only caller has points before and after it",
     "libs/common/src/sluice/delivery/settled_notices.py:_publish_all": "a lost notice changes no answer",
     "libs/common/src/sluice/delivery/settlement.py:_transition": "its callers have points before and after it",
-    "libs/common/src/sluice/delivery/settlement.py:record_late_acceptance": "it runs between two attempts",
+    "libs/common/src/sluice/delivery/settlement.py:record_late_acceptance": "an answer is lost when its worker ends",
     "libs/common/src/sluice/delivery/bulkhead_monitor.py:_report_unresponsive": "moves no delivery",
     "libs/common/src/sluice/delivery/tokens.py:_send": "the worker has points before and after it",
     "libs/common/src/sluice/delivery/receipts.py:_accept_tokens": "moves no delivery; a repeat is accepted again",

@@ -256,6 +256,7 @@ async def test_a_late_acceptance_is_recorded_with_its_ids(harness):
     await session._handler.late_answer(reference, Accepted(("0000000A",)))
 
     assert await harness.store.state(delivery_id) == "SENT"
+    assert [one["provider_message_id"] for one in await harness.store.attempts(delivery_id)] == ["0000000A"]
     assert await harness.deliver("id:0000000A stat:DELIVRD") == 0
     assert await harness.store.state(delivery_id) == "DELIVERED"
 

@@ -5,6 +5,7 @@ import time
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
+from uuid import uuid4
 
 import httpx
 import orjson
@@ -12,7 +13,7 @@ import pytest
 
 from router.recovery import task_for
 from sluice.bus.messages import DeliveryEvent, DeliveryTask, ProviderUnresponsive
-from sluice.delivery import leases
+from sluice.delivery import claims, leases
 from sluice.delivery import worker as worker_module
 from sluice.delivery.job import parse_job
 from sluice.delivery.settings import WorkerPolicy
@@ -31,9 +32,10 @@ from sluice.providers.kit.smtp_types import Phase, SmtpReply
 from sluice.providers.sms_link import LinkedAccount
 from sluice.runtime import metrics
 from sluice.runtime.clock import utc_now
-from sluice.store import sandbox
+from sluice.store import deliveries, receipts, sandbox
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
+from sluice.store.receipts import ReceiptEntry
 from sluice.transports.provider_call import NoAnswerError, NotAllowedError, NotSentError
 from sluice.transports.sandbox import SandboxTransport
 from tests.examples import (
@@ -582,6 +584,148 @@ async def test_a_late_acceptance_settles_a_delivery_that_waits_for_a_retry(harne
 
     assert await harness.store.history(task.delivery_id) == ["accepted", "sending", "attempt_failed", "sent"]
     assert await harness.store.state(task.delivery_id) == "SENT"
+
+
+async def test_a_receipt_by_id_finds_a_delivery_whose_acceptance_was_late(store, bus):
+    sendgrid = a_sendgrid()
+    harness = WorkerHarness(store, bus, StubConfig(sendgrid), None)
+    http = FakeTransport(httpx.Response(202, headers={"x-message-id": "their-1"}))
+    async with a_worker(harness, http=http) as harness.worker:
+        task, record = await a_late_acceptance(harness, sendgrid, http)
+        http.gate.set()
+        await wait_until(lambda: record.acked)
+
+    assert [one["provider_message_id"] for one in await store.attempts(task.delivery_id)] == ["their-1"]
+    assert await receipt_by_id(store, sendgrid, "their-1") == [True]
+    assert await store.history(task.delivery_id) == ["accepted", "sending", "attempt_failed", "sent", "delivered"]
+
+
+async def test_a_late_acceptance_waits_for_the_database(store, bus, monkeypatch):
+    sendgrid = a_sendgrid()
+    harness = WorkerHarness(store, bus, StubConfig(sendgrid), None)
+    http = FakeTransport(httpx.Response(202, headers={"x-message-id": "their-1"}))
+    apply, faults = receipts.apply, [ConnectionResetError()]
+
+    async def failing_once(*args, **options):
+        applied = await apply(*args, **options)
+        if faults:
+            raise faults.pop()
+        return applied
+
+    monkeypatch.setattr(receipts, "apply", failing_once)
+    async with a_worker(harness, http=http) as harness.worker:
+        task, record = await a_late_acceptance(harness, sendgrid, http)
+        http.gate.set()
+        await wait_until(lambda: record.acked)
+
+    assert await receipt_by_id(store, sendgrid, "their-1") == [True]
+    assert await store.history(task.delivery_id) == ["accepted", "sending", "attempt_failed", "sent", "delivered"]
+
+
+# -- in-doubt commits ------------------------------------------------------------------------------------------------
+
+
+def lose_the_first_answer(monkeypatch, name):
+    """Let the first call of a store function raise although PostgreSQL has committed it."""
+    function, calls = getattr(deliveries, name), []
+
+    async def losing(*args, **options):
+        result = await function(*args, **options)
+        calls.append(result)
+        if len(calls) == 1:
+            raise ConnectionResetError
+        return result
+
+    monkeypatch.setattr(deliveries, name, losing)
+    return calls
+
+
+async def test_a_claim_whose_commit_is_in_doubt_is_made_once(harness, provider, transport, monkeypatch):
+    tries = lose_the_first_answer(monkeypatch, "claim")
+    task = await harness.a_delivery(delivery_class=DeliveryClass.ONCE)
+
+    await harness.handle(harness.a_record(task, provider))
+
+    assert [[one is not None for one in results] for results in tries] == [[True], [False]]
+    assert (len(transport.requests), await harness.store.state(task.delivery_id)) == (1, "SENT")
+    assert await harness.store.history(task.delivery_id) == ["accepted", "sending", "sent"]
+
+
+async def test_a_claim_in_doubt_does_not_take_the_claim_of_another_worker(harness, provider, transport, monkeypatch):
+    task = await harness.a_delivery()
+    claim = deliveries.claim
+
+    async def losing_the_race(db, claims, **options):
+        monkeypatch.setattr(deliveries, "claim", claim)
+        assert await claim(db, claims, lease=seconds(12), claim_id=uuid4())  # of the other worker, with this record
+        raise ConnectionResetError
+
+    monkeypatch.setattr(deliveries, "claim", losing_the_race)
+    await harness.handle(harness.a_record(task, provider))
+
+    assert (transport.requests, await harness.store.state(task.delivery_id)) == ([], "SENDING")
+
+
+async def test_a_claim_in_doubt_is_not_called_at_the_end_of_its_lease(harness, provider, transport, monkeypatch):
+    lose_the_first_answer(monkeypatch, "claim")
+    monkeypatch.setattr(claims, "_RETRY_DELAY", 0.6)
+    async with a_worker(harness, attempt_lease=1.5) as harness.worker:  # no call begins in the last second of a lease
+        task = await harness.a_delivery()
+        await harness.handle(harness.a_record(task, provider))
+
+    assert transport.requests == []
+    (attempt,) = await harness.store.attempts(task.delivery_id)
+    assert attempt["outcome"] == "provider_fault"  # not unknown: the next attempt cannot cause a duplicate
+
+
+async def test_a_settlement_whose_commit_is_in_doubt_is_written_once(harness, provider, transport, monkeypatch):
+    tries = lose_the_first_answer(monkeypatch, "transition")
+    task = await harness.a_delivery()
+
+    await harness.handle(harness.a_record(task, provider))
+
+    assert [result.sequences for result in tries] == [[3], [None]]
+    assert await harness.store.history(task.delivery_id) == ["accepted", "sending", "sent"]
+    assert await harness.store.count("event_outbox") == 1  # the recovery loop publishes the event
+    assert harness.events == []
+
+
+async def test_after_a_settlement_in_doubt_the_next_attempt_is_requested(harness, provider, transport, monkeypatch):
+    lose_the_first_answer(monkeypatch, "transition")
+    transport.response = DOWN
+    task = await harness.a_delivery()
+
+    await harness.handle(harness.a_record(task, provider))
+
+    assert [next_task.attempt for next_task in harness.rerouted] == [2]
+    assert await harness.store.history(task.delivery_id) == ["accepted", "sending", "attempt_failed"]
+
+
+def a_sendgrid():
+    row = a_provider(1, package="provider-sendgrid")
+    encrypted = CIPHER.encrypt(b'{"apiKey": "SG.1"}', project_id=row.project_id, provider_id=row.id)
+    return replace(row, encrypted_credentials=encrypted)
+
+
+async def a_late_acceptance(harness, provider, http):
+    """The task and the record of a call that has no response yet; its attempt is settled as unknown."""
+    http.gate.clear()
+    task = await harness.a_delivery()
+    record = harness.a_record(task, provider)
+    await harness.worker.handle_batch([record])
+    await wait_until(lambda: http.requests)
+    lost = a_transition(
+        task.delivery_id, EventType.ATTEMPT_FAILED, outcome="unknown", unknown=True, provider_id=provider.id
+    )
+    assert await harness.store.transitioned(lost)
+    return task, record
+
+
+async def receipt_by_id(store, provider, message_id):
+    """Whether a receipt that names the provider's id only leads to an attempt."""
+    entry = ReceiptEntry(None, None, provider.id, "one", EventType.DELIVERED, utc_now(), provider_message_id=message_id)
+    async with store.rows_of() as db:
+        return (await receipts.apply(db, [entry], now=utc_now(), outbox_retry_after=seconds(10))).known
 
 
 async def test_a_late_failure_changes_nothing(harness, provider, transport):

@@ -1,5 +1,7 @@
 """Claims, transitions, leases and recovery of deliveries: each is a compare-and-set, and each may be repeated."""
 
+import asyncio
+from datetime import timedelta
 from uuid import uuid4
 
 import asyncpg
@@ -20,6 +22,7 @@ from tests.examples import (
     an_id,
     seconds,
 )
+from tests.polling import wait_until
 from tests.store.harness import FAILED_ATTEMPT, LEASE, SENT, at_once
 
 # -- claims ------------------------------------------------------------------------------------------------------
@@ -142,6 +145,52 @@ async def test_a_locked_delivery_is_skipped(store):
         assert await store.claim(a_claim(delivery_id)) == []
 
     assert await store.claim(a_claim(delivery_id)) == [delivery_id]
+
+
+async def test_a_claim_finds_its_own_attempts_once_the_statement_whose_answer_was_lost_has_ended(store):
+    own, others, unclaimed = [await store.a_delivery() for _ in range(3)]
+    await store.claim(a_claim(others))
+    claims = [a_claim(one) for one in (unclaimed, others, own)]
+    claim_id = uuid4()
+    async with store.worker.acquire() as connection, connection.transaction():
+        (written,) = await deliveries.claim(connection, [a_claim(own)], lease=LEASE, claim_id=claim_id, now=NOON)
+        assert await deliveries.claim(store.worker, [a_claim(own)], lease=LEASE, claim_id=claim_id, now=NOON) == [None]
+        found = asyncio.create_task(deliveries.find_claimed(store.worker, claims, claim_id=claim_id))
+        await wait_until(lambda: is_blocked(store))
+
+    assert await found == [None, None, written]
+
+    assert await store.transitioned(a_transition(own, FAILED_ATTEMPT, outcome="unknown")) == {own}
+    assert await deliveries.find_claimed(store.worker, claims, claim_id=claim_id) == [None] * 3
+
+
+async def is_blocked(store):
+    """Whether a statement waits for a lock in the database of the test."""
+    return await store.pool.fetchval(
+        "SELECT count(*) FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
+        " WHERE a.datname = current_database() AND NOT l.granted"
+    )
+
+
+async def test_only_the_transition_that_was_written_is_found(store):
+    delivery_id = await store.a_delivery_in_flight()
+    written = a_transition(delivery_id, SENT, outcome="accepted", provider_id=PROVIDER, detail="queued")
+    await store.transition(written)
+    others = [
+        written._replace(**change)
+        for change in (
+            {"occurred_at": after(2) + timedelta(microseconds=1)},
+            {"type": EventType.FAILED},
+            {"detail": ""},
+            {"provider_id": None},
+            {"attempt": 2},
+            {"project_id": OTHER_PROJECT},
+        )
+    ]
+
+    found = await deliveries.find_written(store.worker, [*others, written])
+
+    assert found == [None] * len(others) + [3]
 
 
 async def test_a_second_attempt_follows_a_failed_one(store):

@@ -31,6 +31,7 @@ async def test_unsettled_deliveries_of_a_class_end_unconfirmed_with_one_event(st
     [attempt] = await store.attempts(in_flight)
     row = await store.pending(in_flight)
     assert (attempt["outcome"], attempt["error"]) == ("unknown", "restored")
+    assert attempt["scope"] == "message"  # no evidence against the provider
     assert (row["due_at"], row["in_flight"], row["unknown_attempts"]) == (None, False, 1)
     assert (await store.pending(queued))["unknown_attempts"] == 0
     assert await end(store, *ALL) == 1

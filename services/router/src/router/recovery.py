@@ -198,7 +198,8 @@ class Recovery:
             metrics.series(metrics.REQUEUED_DELIVERIES, "lease_expired").inc()
             assert failpoints.hit("recovery.before_lease_expired")
             # What ended the worker says nothing about the provider.
-            self._settlements.settle(Settlement(task, resolution, scope=Scope.MESSAGE))
+            lost = resolution.transition._replace(scope=Scope.MESSAGE)
+            self._settlements.settle(Settlement(task, resolution._replace(transition=lost)))
 
     def _settle_expired(self, expired: list[PendingDelivery], now: datetime) -> None:
         for pending in expired:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import asyncpg
 import structlog
@@ -60,23 +60,27 @@ class ClaimWriter:
         return [results.get(job) for job in jobs]
 
     async def _write(self, jobs: list[Job]) -> dict[Job, Claimed | None]:
-        claims = [_claim_of(job) for job in jobs]
+        claims, claim_id = [_claim_of(job) for job in jobs], uuid4()
+        first_requested_at, in_doubt = time.monotonic(), False
         while True:
             requested_at = time.monotonic()
             assert failpoints.hit("claim.before_write")
             try:
-                results = await deliveries.claim(self._db, claims, lease=self._lease)
+                results = await deliveries.claim(self._db, claims, lease=self._lease, claim_id=claim_id)
+                # An earlier try may have been committed although its answer was lost: its claims are refused now.
+                own = await deliveries.find_claimed(self._db, claims, claim_id=claim_id) if in_doubt else results
                 break
             except UNAVAILABLE_ERRORS as error:
+                in_doubt = True
                 log.warning("claim_retrying", error=type(error).__name__, waiting=len(jobs))
                 await asyncio.sleep(_RETRY_DELAY)
                 if not any(job.record.owned for job in jobs):
                     return {}
         assert failpoints.hit("claim.written")
-        for job in jobs:
-            job.claimed_at = requested_at
-            job.renew_until = requested_at + self._lease.total_seconds()
-        return dict(zip(jobs, results, strict=True))
+        for job, result in zip(jobs, results, strict=True):
+            job.claimed_at = first_requested_at if result is None else requested_at
+            job.renew_until = job.claimed_at + self._lease.total_seconds()
+        return dict(zip(jobs, own, strict=True))
 
 
 def _claim_of(job: Job) -> Claim:

@@ -16,6 +16,7 @@ from sluice.bus.messages import DeliveryEvent
 from sluice.bus.publisher import Publisher, PublishResult, wait_for_acks
 from sluice.bus.topics import Topic
 from sluice.model.destination import destination_of
+from sluice.model.message import Channel
 from sluice.runtime import failpoints
 from sluice.runtime.tasks import TaskSet, cancel_and_wait, supervised
 from sluice.store import outbox
@@ -48,6 +49,7 @@ class OutboxPublisher:
     def publish_events(self, outbox_id: int, events: Iterable[Mapping[str, Any]]) -> None:
         """Publish the events that the row ``outbox_id`` covers, given as fields of :class:`DeliveryEvent`.
 
+        In place of the destination they have the delivery's recipient, which is not published.
         Does not wait for the acknowledgement.
         """
         published = [self._publisher.publish(Topic.EVENTS, *_key_and_value(fields)) for fields in events]
@@ -86,15 +88,14 @@ class OutboxPublisher:
 
 async def republish(db: Db, publisher: Publisher, outbox_id: int) -> bool:
     """Publish the events of an overdue outbox row from PostgreSQL; True once Kafka has acknowledged them."""
-    published = []
-    for row in await outbox.events_for(db, outbox_id):
-        started, finished = row.pop("started_at"), row.pop("finished_at")
-        duration_ms = max(0, int((finished - started).total_seconds() * 1000)) if started and finished else None
-        destination = destination_of(row["channel"], row.pop("recipient"))
-        event = {**row, "duration_ms": duration_ms, "destination": destination}
-        published.append(publisher.publish(Topic.EVENTS, *_key_and_value(event)))
-    return await wait_for_acks(published)
+    events = await outbox.events_for(db, outbox_id)
+    return await wait_for_acks([publisher.publish(Topic.EVENTS, *_key_and_value(fields)) for fields in events])
+
+
+_FIELDS = tuple(DeliveryEvent.model_fields)
 
 
 def _key_and_value(fields: Mapping[str, Any]) -> tuple[bytes, bytes]:
-    return fields["message_id"].bytes, DeliveryEvent.encode_unchecked(**fields)
+    """One form for the first publication and for a repeat: the same fields, in the same order."""
+    named = {**fields, "destination": destination_of(Channel(fields["channel"]), fields["recipient"])}
+    return fields["message_id"].bytes, DeliveryEvent.encode_unchecked(**{name: named.get(name) for name in _FIELDS})

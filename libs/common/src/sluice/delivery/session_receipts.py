@@ -12,6 +12,7 @@ import asyncpg
 import structlog
 
 from sluice.delivery.receipts import ReceiptSink
+from sluice.delivery.settlement import record_late_acceptance
 from sluice.model import ids
 from sluice.model.characters import as_storable
 from sluice.model.outcome import MAX_PROVIDER_TEXT
@@ -24,7 +25,8 @@ from sluice.runtime import metrics
 from sluice.runtime.batching import Batcher
 from sluice.runtime.clock import utc_now
 from sluice.store import session_receipts
-from sluice.store.db import Db
+from sluice.store.db import Pool
+from sluice.store.receipts import LateAcceptance
 from sluice.store.session_receipts import LocatedAttempt, MessageKey
 from sluice.transports.smpp.contract import Accepted, BindRefused, Bound, ConnectionLost, Refused, SessionEvent
 from sluice.transports.smpp.pdu import MessageKind, ShortMessage
@@ -62,7 +64,14 @@ class SessionReceipts:
     """The handler of the link's session."""
 
     def __init__(
-        self, db: Db, sink: ReceiptSink, transport: SmppTransport, *, package: str, form: MessageIdFormat, zone: tzinfo
+        self,
+        db: Pool,
+        sink: ReceiptSink,
+        transport: SmppTransport,
+        *,
+        package: str,
+        form: MessageIdFormat,
+        zone: tzinfo,
     ) -> None:
         self._db = db
         self._sink = sink
@@ -163,17 +172,28 @@ class SessionReceipts:
             attempt = await session_receipts.find_attempt(self._db, delivery_id, number)
         if attempt is None or attempt.in_flight:
             return
-        message_ids = self._transport.receipt_ids(result.message_ids)
-        answer = "accepted" if isinstance(result, Accepted) else status_name(result.status)
+        receipt_ids = tuple(
+            as_storable(each, MAX_PROVIDER_TEXT) for each in self._transport.receipt_ids(result.message_ids)
+        )
         if isinstance(result, Accepted):
-            await session_receipts.add_receipt_ids(self._db, delivery_id, number, attempt.provider_id, message_ids)
+            late = LateAcceptance(
+                delivery_id=delivery_id,
+                attempt=number,
+                provider_id=attempt.provider_id,
+                occurred_at=utc_now(),
+                detail="the SMSC answered late: accepted",
+                provider_message_id=as_storable(next(filter(None, result.message_ids), ""), MAX_PROVIDER_TEXT),
+                receipt_ids=receipt_ids,
+            )
+            await record_late_acceptance(self._db, late)
+            return
         statement = DeliveryReceipt(
             receipt_id=f"late answer to attempt {number}",
-            type=EventType.SENT if isinstance(result, Accepted) else EventType.FAILED,
+            type=EventType.FAILED,
             reference=reference,
-            detail=f"the SMSC answered late: {answer}",
+            detail=f"the SMSC answered late: {status_name(result.status)}",
         )
-        located = LocatedAttempt(attempt.project_id, delivery_id, number, attempt.provider_id, len(message_ids))
+        located = LocatedAttempt(attempt.project_id, delivery_id, number, attempt.provider_id, len(receipt_ids))
         await self._accept(located, statement)
 
     def on_event(self, event: SessionEvent) -> None:

@@ -6,10 +6,8 @@ Follow-up tasks need no outbox row: if one is lost, the delivery falls due and i
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -22,15 +20,14 @@ from sluice.bus.topics import Topic
 from sluice.delivery.outbox import OUTBOX_RETRY_AFTER, OutboxPublisher
 from sluice.delivery.retry_policy import Resolution
 from sluice.delivery.settled_notices import SettledNotices
-from sluice.model.outcome import Scope
 from sluice.model.state import SETTLED, STATE_ASSERTED_BY, EventType
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.batching import Batcher
 from sluice.runtime.clock import utc_now
 from sluice.store import deliveries, receipts, splitting
 from sluice.store.db import UNAVAILABLE_ERRORS, Db, Pool
-from sluice.store.deliveries import Transition, TransitionResult
-from sluice.store.receipts import ReceiptEntry
+from sluice.store.deliveries import TransitionResult
+from sluice.store.receipts import LateAcceptance
 from sluice.store.splitting import Division
 
 log = structlog.get_logger()
@@ -39,13 +36,10 @@ _RETRY_DELAY = 0.3  # seconds between tries while PostgreSQL is unavailable
 
 
 class Settlement(NamedTuple):
-    """The resolution of a delivery task, with the fields of its event that the transition lacks."""
+    """The resolution of a delivery task."""
 
     task: DeliveryTask
     resolution: Resolution
-    duration: timedelta | None = None  # of the attempt's call
-    retry_after: timedelta | None = None  # requested by a throttling provider
-    scope: Scope | None = None  # of a declined, throttled or lost attempt
     envelope: tuple[str, ...] = ()  # of a divided delivery: the addresses that this resolution is about
     divided: tuple[Settlement, ...] = ()  # for the other addresses; each task has the id of a new delivery
 
@@ -109,22 +103,32 @@ class SettlementWriter:
 
     async def _write(self, batch: Sequence[Settlement]) -> list[int | None]:
         """The event sequence of each settlement; None if its transition was not applied."""
-        acknowledged = self._outbox.take_acknowledged()
+        acknowledged, in_doubt = self._outbox.take_acknowledged(), False
         while True:
             try:
                 assert failpoints.hit("settle.before_write")
                 result = await self._apply(batch, acknowledged)
                 assert failpoints.hit("settle.written")
+                sequences = await self._find_written(batch) if in_doubt else result.sequences
                 break
             except UNAVAILABLE_ERRORS as error:
+                in_doubt = True
                 log.warning("settle_retrying", error=type(error).__name__, waiting=len(batch))
                 await asyncio.sleep(_RETRY_DELAY)
             except BaseException:
                 self._outbox.restore(acknowledged)
                 raise
         if result.outbox_id is not None:
-            self._publish(batch, result.sequences, result.outbox_id)
-        return result.sequences
+            self._publish_events(batch, result, result.outbox_id)
+        self._follow_up([one for one, sequence in zip(batch, sequences, strict=True) if sequence is not None])
+        return sequences
+
+    async def _find_written(self, batch: Sequence[Settlement]) -> list[int | None]:
+        """As the result of a try, with what an earlier try has written although its answer was lost.
+
+        The outbox row of that one is not known: the recovery loop publishes its events.
+        """
+        return await deliveries.find_written(self._db, [one.resolution.transition for one in batch])
 
     async def _apply(self, batch: Sequence[Settlement], acknowledged: Sequence[int]) -> TransitionResult:
         """Divide what is divided and write all transitions, in one transaction."""
@@ -145,11 +149,13 @@ class SettlementWriter:
             acknowledged=acknowledged,
         )
 
-    def _publish(self, batch: Sequence[Settlement], sequences: Sequence[int | None], outbox_id: int) -> None:
-        written = [(one, sequence) for one, sequence in zip(batch, sequences, strict=True) if sequence is not None]
-        self._notices.publish([one.task.message_id for one, _ in written if one.task.awaited and _settles(one)])
-        self._outbox.publish_events(outbox_id, [_event_fields(one, sequence) for one, sequence in written])
-        for one, _ in written:
+    def _publish_events(self, batch: Sequence[Settlement], result: TransitionResult, outbox_id: int) -> None:
+        rows = zip(batch, result.sequences, result.recipients, strict=True)
+        self._outbox.publish_events(outbox_id, [_event_fields(*row) for row in rows if row[1] is not None])
+
+    def _follow_up(self, written: Sequence[Settlement]) -> None:
+        self._notices.publish([one.task.message_id for one in written if one.task.awaited and _settles(one)])
+        for one in written:
             _count(one)
             task = one.resolution.next_task
             if task is not None:
@@ -179,11 +185,8 @@ def _division(settlement: Settlement) -> Division:
     )
 
 
-def _event_fields(settlement: Settlement, sequence: int) -> dict[str, Any]:
+def _event_fields(settlement: Settlement, sequence: int | None, recipient: str | None) -> dict[str, Any]:
     transition, task = settlement.resolution.transition, settlement.task
-    duration_ms: int | None = None
-    if settlement.duration is not None:
-        duration_ms = int(settlement.duration.total_seconds() * 1000)
     return {
         "delivery_id": task.delivery_id,
         "sequence": sequence,
@@ -196,32 +199,24 @@ def _event_fields(settlement: Settlement, sequence: int) -> dict[str, Any]:
         "attempt": transition.attempt or None,
         "provider_id": transition.provider_id,
         "outcome": transition.outcome,
-        "scope": settlement.scope,
-        "duration_ms": duration_ms,
-        "destination": task.destination,
-        "retry_after_s": settlement.retry_after.total_seconds() if settlement.retry_after else None,
+        "scope": transition.scope,
+        "duration_ms": transition.duration_ms,
+        "recipient": recipient,
+        "retry_after_s": transition.retry_after_s,
         "reason": transition.reason,
         "detail": transition.detail,
     }
 
 
-async def record_late_acceptance(db: Db, transition: Transition) -> None:
-    """Record an acceptance whose attempt was settled as unknown because its lease had expired.
+async def record_late_acceptance(db: Pool, late: LateAcceptance) -> None:
+    """Record an acceptance that came after its attempt was settled as unknown, with the ids that its receipts carry.
 
-    It counts like a receipt: a delivery that waits for its next attempt is settled as sent instead.
+    It counts like a receipt: a delivery that waits for its next attempt is settled as sent instead. Retries while
+    PostgreSQL is unavailable: nothing else has the ids.
     """
-    if transition.type is not EventType.SENT or transition.provider_id is None:
-        return
-    receipt = ReceiptEntry(
-        delivery_id=transition.delivery_id,
-        attempt=transition.attempt,
-        provider_id=transition.provider_id,
-        receipt_id=f"late answer to attempt {transition.attempt}",
-        type=transition.type,
-        occurred_at=transition.occurred_at,
-        detail="the answer came after the lease had expired",
-    )
-    # If PostgreSQL is unavailable, the delivery class decides, as for any unknown outcome. The recovery loop publishes
-    # the event: the outbox row is due at once.
-    with contextlib.suppress(*UNAVAILABLE_ERRORS):
-        await receipts.apply(db, [receipt], now=utc_now(), outbox_retry_after=timedelta(0))
+    while True:
+        try:
+            return await receipts.record_late_acceptance(db, late, now=utc_now())
+        except UNAVAILABLE_ERRORS as error:
+            log.warning("late_acceptance_retrying", error=type(error).__name__)
+            await asyncio.sleep(_RETRY_DELAY)

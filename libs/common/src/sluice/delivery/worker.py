@@ -41,6 +41,7 @@ from sluice.model.outcome import (
     Unknown,
     outcome_name,
 )
+from sluice.model.state import EventType
 from sluice.providers.account import Account
 from sluice.providers.sms_link import Links
 from sluice.routing.selection import Health
@@ -49,7 +50,8 @@ from sluice.runtime.clock import utc_now
 from sluice.runtime.tasks import TaskSet, cancel_and_wait, supervised
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
-from sluice.store.db import Db
+from sluice.store.db import Pool
+from sluice.store.receipts import LateAcceptance
 from sluice.transports.provider_call import Transports
 
 log = structlog.get_logger()
@@ -65,7 +67,7 @@ class Worker:
     def __init__(
         self,
         *,
-        db: Db,
+        db: Pool,
         config: ConfigCache,
         cipher: CredentialCipher,
         transports: Transports,
@@ -223,8 +225,7 @@ class Worker:
         """Throttle the bulkhead, log and count what the call showed about the account."""
         for outcome in outcomes:
             if isinstance(outcome, Throttled) and outcome.scope is Scope.ACCOUNT:
-                pause = throttle_duration(outcome) or _DEFAULT_THROTTLE
-                bulkhead.throttle(time.monotonic() + pause.total_seconds())
+                bulkhead.throttle(time.monotonic() + _pause(outcome).total_seconds())
             elif isinstance(outcome, AuthFailed):
                 log.error(
                     "provider_auth_failed", provider=str(job.provider_id), **job.task.ids(), reason=outcome.detail
@@ -239,20 +240,24 @@ class Worker:
         task, outcome = job.task, part.outcome
         if not whole:
             task = task.model_copy(update={"delivery_id": ids.uuid7_like(task.message_id), "retry_handle": None})
-        retry_after = (throttle_duration(outcome) or _DEFAULT_THROTTLE) if isinstance(outcome, Throttled) else None
         handle = RetryHandle(provider_id=job.provider_id, reference=job.reference)
         resolution = resolve(
             task, handle, outcome, idempotent=account.package.idempotent, at=utc_now(), policy=self._policy
         )
-        scope = outcome.scope if isinstance(outcome, Declined | Throttled) else None
-        return Settlement(task, resolution, timedelta(seconds=duration), retry_after, scope, part.recipients)
+        transition = resolution.transition._replace(
+            scope=outcome.scope if isinstance(outcome, Declined | Throttled) else None,
+            retry_after_s=_pause(outcome).total_seconds() if isinstance(outcome, Throttled) else None,
+            duration_ms=int(duration * 1000),
+        )
+        return Settlement(task, resolution._replace(transition=transition), part.recipients)
 
     async def _settle_and_ack(self, job: Job, settlement: Settlement | None) -> None:
         try:
             if settlement is not None and not await self._settlements.settle(settlement):
                 log.warning("late_outcome_ignored", **settlement.task.ids())
-                if not settlement.divided:  # a receipt is about all recipients
-                    await record_late_acceptance(self._db, settlement.resolution.transition)
+                late = _late_acceptance(settlement)
+                if late is not None:
+                    await record_late_acceptance(self._db, late)
         finally:
             self._in_flight_jobs.discard(job)
             job.record.ack()
@@ -262,6 +267,26 @@ class Worker:
 
     def _dead_letter(self, record: Record, reason: str) -> None:
         self._tasks.spawn(dead_letter(self._publisher, record, reason))
+
+
+def _pause(outcome: Throttled) -> timedelta:
+    return throttle_duration(outcome) or _DEFAULT_THROTTLE
+
+
+def _late_acceptance(settlement: Settlement) -> LateAcceptance | None:
+    """The acceptance in a settlement that was refused; None for a divided one, because it would count for everyone."""
+    transition = settlement.resolution.transition
+    if transition.type is not EventType.SENT or transition.provider_id is None or settlement.divided:
+        return None
+    return LateAcceptance(
+        delivery_id=transition.delivery_id,
+        attempt=transition.attempt,
+        provider_id=transition.provider_id,
+        occurred_at=transition.occurred_at,
+        detail="the answer came after the lease had expired",
+        provider_message_id=transition.provider_message_id or "",
+        receipt_ids=transition.receipt_ids,
+    )
 
 
 def _span(job: Job) -> tracing.Span:

@@ -16,7 +16,10 @@ from sluice.store.projects import ProjectScope
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """No delivery of ``message_ids`` is open any more; ``events`` holds the fields of new DeliveryEvents."""
+    """No delivery of ``message_ids`` is open any more.
+
+    ``events`` holds the fields of new DeliveryEvents except the destination, and the deliveries' recipients.
+    """
 
     message_ids: frozenset[UUID]
     events: list[dict[str, Any]]
@@ -65,13 +68,13 @@ async def cancel(
                SET state = 'CANCELLED', due_at = NULL, last_event_sequence = d.last_event_sequence + 1
               FROM judged j JOIN decided v ON v.message_id = j.message_id
              WHERE d.id = j.id AND d.id BETWEEN $4 AND $5 AND j.is_open
-            RETURNING d.id, d.message_id, d.project_id, d.channel, d.last_event_sequence AS sequence
+            RETURNING d.id, d.message_id, d.project_id, d.channel, d.recipient, d.last_event_sequence AS sequence
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at)
             SELECT id, sequence, project_id, 'cancelled', 'CANCELLED', $6 FROM changed
         ), {outbox.insert_cte("changed", "$7")}
         SELECT v.message_id AS possible, c.id AS delivery_id, c.sequence, c.message_id, c.project_id, c.channel,
-               o.id AS outbox_id
+               c.recipient, o.id AS outbox_id
           FROM decided v LEFT JOIN changed c ON c.message_id = v.message_id LEFT JOIN outbox o ON true
         """,  # noqa: S608  constants
         *arguments,
@@ -82,7 +85,7 @@ async def cancel(
     cancelled = [dict(row) for row in rows if row["delivery_id"] is not None]
     outbox_id = cancelled[0]["outbox_id"] if cancelled else None
     events = [
-        {name: fields[name] for name in ("delivery_id", "sequence", "message_id", "project_id", "channel")}
+        {name: fields[name] for name in ("delivery_id", "sequence", "message_id", "project_id", "channel", "recipient")}
         | {"type": "cancelled", "state": "CANCELLED", "occurred_at": now}
         for fields in cancelled
     ]

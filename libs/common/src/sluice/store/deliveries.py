@@ -51,7 +51,12 @@ class Claimed(NamedTuple):
 
 
 async def claim(
-    db: Db, claims: Sequence[Claim], *, lease: timedelta, now: datetime | None = None
+    db: Db,
+    claims: Sequence[Claim],
+    *,
+    lease: timedelta,
+    claim_id: UUID | None = None,
+    now: datetime | None = None,
 ) -> list[Claimed | None]:
     """Claim attempts: the delivery is in flight until ``now + lease`` and the attempt's row is written.
 
@@ -60,6 +65,7 @@ async def claim(
     is the sandbox, of a test key; None means one of these fails (see :mod:`sluice.store.disagreements`).
     A divided delivery never takes an old reference: the provider had another envelope under it.
     Locked rows are skipped: another statement is changing them, and the delivery is requeued when it falls due.
+    ``claim_id`` is written into the attempts, for :func:`find_claimed`.
     """
     rows = await db.fetch(
         """
@@ -97,9 +103,9 @@ async def claim(
                       c.number, c.provider_id, c.retry_round, c.reference, c.routing_decision, c.cost
         ), new_attempts AS (
             INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, client_reference,
-                                  routing_decision, started_at, cost)
+                                  routing_decision, started_at, cost, claim_id)
             SELECT id, number, project_id, provider_id, retry_round, reference, routing_decision,
-                   coalesce($12::timestamptz, now()), cost
+                   coalesce($12::timestamptz, now()), cost, $14::uuid
               FROM claimed
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id)
@@ -114,11 +120,40 @@ async def claim(
         *columns(claims).values(),
         now,
         lease,
+        claim_id,
     )
     results = _by_position(len(claims), {position: _claimed(*row) for position, *row in rows})
     refused = [_refused_claim(one) for one, claimed in zip(claims, results, strict=True) if claimed is None]
     await disagreements.record(db, refused, now=now)
     return results
+
+
+async def find_claimed(db: Db, claims: Sequence[Claim], *, claim_id: UUID) -> list[Claimed | None]:
+    """Those of ``claims`` that :func:`claim` has written with this id and that are in flight, in their order.
+
+    For an in-doubt commit. The statement whose answer was lost may still run: the rows that it holds are waited for
+    first, by a statement of its own, because one statement does not see what was committed while it waited.
+    """
+    delivery_ids = [one.delivery_id for one in claims]
+    await db.execute("SELECT FROM deliveries WHERE id = ANY($1::uuid[]) ORDER BY id FOR UPDATE", delivery_ids)
+    rows = await db.fetch(
+        """
+        SELECT r.position, d.message_id, d.recipient, m.content, m.created_at, a.client_reference, d.envelope
+          FROM (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::smallint[]) WITH ORDINALITY
+                    AS r (delivery_id, project_id, number, position)
+                 LIMIT cardinality($1)  -- see sluice.store.db
+               ) AS r
+          JOIN attempts a ON a.delivery_id = r.delivery_id AND a.number = r.number AND a.claim_id = $4
+          JOIN deliveries d ON d.id = r.delivery_id AND d.project_id = r.project_id
+                           AND d.in_flight AND d.attempt_count = r.number
+          JOIN messages m ON m.id = d.message_id
+        """,
+        delivery_ids,
+        [one.project_id for one in claims],
+        [one.attempt for one in claims],
+        claim_id,
+    )
+    return _by_position(len(claims), {position: _claimed(*row) for position, *row in rows})
 
 
 def _refused_claim(claim: Claim) -> Refused:
@@ -176,17 +211,23 @@ class Transition(NamedTuple):
     unknown: bool = False
     reason: Reason | None = None  # of a refusal
     expires: bool = False  # the delivery ends because of its expiry
+    scope: str | None = None  # of a declined, throttled or lost attempt
+    retry_after_s: float | None = None  # of a throttled attempt: the pause before the next call
+    duration_ms: int | None = None  # of the attempt's call
     receipt_ids: tuple[str, ...] = ()  # ids by which receipts of the attempt are found
 
 
-_SPARSE = frozenset(Transition._fields[Transition._fields.index("detail") :])  # the fields with defaults
+# The fields with defaults; a call of 0 ms is no missing value.
+_SPARSE = frozenset(Transition._fields[Transition._fields.index("detail") :]) - {"duration_ms"}
 
 
 @dataclass(frozen=True, slots=True)
 class TransitionResult:
-    """The event sequence of each transition of a batch (None if it lost its race), and the outbox row of the batch."""
+    """What became of a batch: for each transition the sequence of its event and the delivery's recipient (None if it
+    lost its race), and the outbox row of the batch."""
 
     sequences: list[int | None]
+    recipients: list[str | None]
     outbox_id: int | None
 
 
@@ -209,16 +250,17 @@ async def transition(
             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::boolean[], $5::text[],
                                  $6::timestamptz[], $7::text[], $8::uuid[], $9::timestamptz[], $10::timestamptz[],
                                  $11::boolean[], $12::text[], $13::text[], $14::boolean[], $15::text[], $16::boolean[],
-                                 $17::text[]) WITH ORDINALITY
+                                 $17::text[], $18::float8[], $19::integer[], $20::text[]) WITH ORDINALITY
                 AS r (delivery_id, project_id, attempt, in_flight, type, occurred_at, detail, provider_id, due_at,
-                      enqueued_at, next_round, outcome, provider_message_id, unknown, reason, expires, state, position)
+                      enqueued_at, next_round, outcome, provider_message_id, unknown, reason, expires, scope,
+                      retry_after_s, duration_ms, state, position)
              LIMIT cardinality($1)  -- see sluice.store.db
         ), changed AS (  -- the compare-and-set
             UPDATE deliveries d
-               SET state = CASE WHEN array_position($18::text[], r.state) > array_position($18::text[], d.state)
+               SET state = CASE WHEN array_position($21::text[], r.state) > array_position($21::text[], d.state)
                                 THEN r.state ELSE d.state END,
                    in_flight = false,
-                   due_at = CASE WHEN r.state = ANY($19::text[]) OR d.state = ANY($19::text[])
+                   due_at = CASE WHEN r.state = ANY($22::text[]) OR d.state = ANY($22::text[])
                                  THEN NULL ELSE r.due_at END,
                    enqueued_at = r.enqueued_at,
                    retry_round = d.retry_round + coalesce(r.next_round, false)::int,
@@ -226,16 +268,17 @@ async def transition(
                    last_event_sequence = d.last_event_sequence + 1
               FROM requested r
              WHERE d.id = r.delivery_id AND d.project_id = r.project_id
-               AND (r.expires IS NOT TRUE OR d.expires_at <= $24::timestamptz)
+               AND (r.expires IS NOT TRUE OR d.expires_at <= $27::timestamptz)
                AND d.attempt_count = r.attempt AND d.in_flight = r.in_flight
                AND (d.in_flight OR d.state IN ('QUEUED', 'SENDING'))
             RETURNING r.position, d.id, d.project_id, d.last_event_sequence AS sequence, r.attempt, r.type, r.state,
                       r.occurred_at, coalesce(r.detail, '') AS detail, r.provider_id, r.outcome, r.provider_message_id,
-                      r.reason
+                      r.reason, r.scope, r.retry_after_s, r.duration_ms, d.recipient
         ), finished_attempts AS (
             UPDATE attempts a
                SET finished_at = c.occurred_at, outcome = c.outcome, error = c.detail,
-                   provider_message_id = c.provider_message_id
+                   provider_message_id = c.provider_message_id, scope = c.scope, retry_after_s = c.retry_after_s,
+                   duration_ms = c.duration_ms
               FROM changed c
              WHERE c.outcome IS NOT NULL AND a.delivery_id = c.id AND a.number = c.attempt
         ), new_events AS (
@@ -246,13 +289,13 @@ async def transition(
         ), new_receipt_ids AS (
             INSERT INTO receipt_ids (delivery_id, attempt, provider_id, provider_message_id)
             SELECT c.id, c.attempt, c.provider_id, i.provider_message_id
-              FROM unnest($22::int[], $23::text[]) AS i (position, provider_message_id)
+              FROM unnest($25::int[], $26::text[]) AS i (position, provider_message_id)
               JOIN changed c ON c.position = i.position
             ON CONFLICT DO NOTHING
         ), deleted AS (
-            DELETE FROM event_outbox WHERE id = ANY($20::bigint[])
-        ), {outbox.insert_cte("changed", "$21")}
-        SELECT c.position, c.sequence, o.id AS outbox_id FROM changed c CROSS JOIN outbox o
+            DELETE FROM event_outbox WHERE id = ANY($23::bigint[])
+        ), {outbox.insert_cte("changed", "$24")}
+        SELECT c.position, c.sequence, c.recipient, o.id AS outbox_id FROM changed c CROSS JOIN outbox o
         """,  # noqa: S608  constants
         *columns(transitions, sparse=_SPARSE, without=("receipt_ids",)).values(),
         [STATE_ASSERTED_BY[each.type] for each in transitions],
@@ -265,10 +308,42 @@ async def transition(
         now,
     )
     sequences = _by_position(len(transitions), {row["position"]: row["sequence"] for row in rows})
+    recipients = _by_position(len(transitions), {row["position"]: row["recipient"] for row in rows})
     refused = [_refused_transition(one) for one, n in zip(transitions, sequences, strict=True) if n is None]
     await disagreements.record(db, refused, now=now)
-    return TransitionResult(sequences, rows[0]["outbox_id"] if rows else None)
+    return TransitionResult(sequences, recipients, rows[0]["outbox_id"] if rows else None)
 
 
 def _refused_transition(one: Transition) -> Refused:
     return Refused(one.delivery_id, one.project_id, one.attempt, one.in_flight, None, False, one.expires)
+
+
+async def find_written(db: Db, transitions: Sequence[Transition]) -> list[int | None]:
+    """The event sequence of each transition that is written; None of one that is not.
+
+    For an in-doubt commit, after the transitions were tried again: that waits until the statement whose answer was lost
+    has ended. The event is recognised by all that the transition says of it; with a time in microseconds and the
+    provider's words no other process writes the same one.
+    """
+    rows = await db.fetch(
+        """
+        SELECT r.position, e.sequence
+          FROM (SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::text[], $5::timestamptz[], $6::text[],
+                                     $7::uuid[]) WITH ORDINALITY
+                    AS r (delivery_id, project_id, attempt, type, occurred_at, detail, provider_id, position)
+                 LIMIT cardinality($1)  -- see sluice.store.db
+               ) AS r
+          JOIN events e ON e.delivery_id = r.delivery_id AND e.project_id = r.project_id AND e.type = r.type
+                       AND e.occurred_at = r.occurred_at AND e.detail = r.detail
+                       AND e.attempt IS NOT DISTINCT FROM nullif(r.attempt, 0)
+                       AND e.provider_id IS NOT DISTINCT FROM r.provider_id
+        """,
+        [each.delivery_id for each in transitions],
+        [each.project_id for each in transitions],
+        [each.attempt for each in transitions],
+        [each.type.value for each in transitions],
+        [each.occurred_at for each in transitions],
+        [each.detail for each in transitions],
+        [each.provider_id for each in transitions],
+    )
+    return _by_position(len(transitions), {row["position"]: row["sequence"] for row in rows})

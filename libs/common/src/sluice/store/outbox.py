@@ -54,11 +54,14 @@ async def oldest_age(db: Db) -> float:
 
 
 async def events_for(db: Db, outbox_id: int) -> list[dict[str, Any]]:
-    """The events that an outbox row covers, with the fields of a :class:`~sluice.bus.messages.DeliveryEvent`."""
+    """The events that an outbox row covers, with the fields of a :class:`~sluice.bus.messages.DeliveryEvent` except
+    the destination, and the delivery's recipient.
+    """
     rows = await db.fetch(
         """
         SELECT e.delivery_id, e.sequence, e.type, e.state, e.occurred_at, e.attempt, e.provider_id, e.reason,
-               e.detail, e.project_id, d.message_id, d.channel, d.recipient, a.outcome, a.started_at, a.finished_at
+               e.detail, e.project_id, d.message_id, d.channel, d.recipient, a.outcome, a.scope, a.retry_after_s,
+               a.duration_ms
           FROM event_outbox o
          CROSS JOIN LATERAL unnest(o.delivery_ids, o.sequences) AS k (delivery_id, sequence)
           JOIN events e ON e.delivery_id = k.delivery_id AND e.sequence = k.sequence

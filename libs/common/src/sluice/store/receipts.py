@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from sluice.model.reasons import Reason
 from sluice.model.state import RANKED_STATES, SETTLED_STATES, STATE_ASSERTED_BY, EventType
 from sluice.store import outbox
-from sluice.store.db import Db
+from sluice.store.db import Db, Pool
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class ApplyResult:
     """The result of a batch: which receipts belong to an existing attempt, and the new events."""
 
     known: list[bool]  # in the batch's order
-    events: list[dict[str, Any]]  # fields of a DeliveryEvent
+    events: list[dict[str, Any]]  # fields of a DeliveryEvent except the destination, and the delivery's recipient
     outbox_id: int | None
     traceparents: list[str | None]  # of the deliveries of ``events``
 
@@ -118,7 +118,8 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
                                  ELSE d.due_at END
               FROM per_delivery p
              WHERE d.id = p.delivery_id
-            RETURNING d.id, d.message_id, d.project_id, d.channel, d.traceparent, d.last_event_sequence - p.n AS before
+            RETURNING d.id, d.message_id, d.project_id, d.channel, d.recipient, d.traceparent,
+                      d.last_event_sequence - p.n AS before
         ), new_events AS (
             INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id,
                                 reason, detail, recipient)
@@ -127,10 +128,11 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
               FROM numbered n JOIN changed c ON c.id = n.delivery_id
             RETURNING delivery_id, sequence, type, state, occurred_at, attempt, provider_id, reason, detail
         ), {outbox.insert_cte("new_events", "$12", delivery_id="delivery_id")}
-        SELECT NULL::bigint AS position, e.*, c.message_id, c.project_id, c.channel, c.traceparent, o.id AS outbox_id
+        SELECT NULL::bigint AS position, e.*, c.message_id, c.project_id, c.channel, c.recipient, c.traceparent,
+               o.id AS outbox_id
           FROM new_events e JOIN changed c ON c.id = e.delivery_id CROSS JOIN outbox o
          UNION ALL
-        SELECT position, delivery_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
+        SELECT position, delivery_id, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL
           FROM known
         """,  # noqa: S608  constants
         [one.delivery_id for one in batch],
@@ -157,3 +159,50 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
     for fields in made:
         del fields["position"], fields["outbox_id"]
     return ApplyResult([position in known for position in range(1, len(batch) + 1)], made, outbox_id, traceparents)
+
+
+class LateAcceptance(NamedTuple):
+    """An acceptance whose attempt was settled as unknown before it came."""
+
+    delivery_id: UUID
+    attempt: int
+    provider_id: UUID
+    occurred_at: datetime
+    detail: str
+    provider_message_id: str  # "" when the provider gives none
+    receipt_ids: tuple[str, ...]  # ids by which receipts of the attempt are found
+
+
+async def record_late_acceptance(pool: Pool, late: LateAcceptance, *, now: datetime) -> None:
+    """Count the acceptance like a receipt, and store its ids with it: all of it or nothing. A repeat changes nothing.
+
+    Not a part of :func:`apply`, because the gateway's login writes neither attempts nor receipt ids. The outbox row is
+    due at once: the recovery loop publishes the event.
+    """
+    receipt = ReceiptEntry(
+        delivery_id=late.delivery_id,
+        attempt=late.attempt,
+        provider_id=late.provider_id,
+        receipt_id=f"late answer to attempt {late.attempt}",
+        type=EventType.SENT,
+        occurred_at=late.occurred_at,
+        detail=late.detail,
+    )
+    async with pool.acquire() as connection, connection.transaction():
+        await apply(connection, [receipt], now=now, outbox_retry_after=timedelta(0))
+        await connection.execute(
+            """
+            WITH accepted AS (
+                UPDATE attempts SET provider_message_id = $4
+                 WHERE delivery_id = $1 AND number = $2 AND provider_id = $3
+                RETURNING delivery_id, number, provider_id
+            )
+            INSERT INTO receipt_ids (delivery_id, attempt, provider_id, provider_message_id)
+            SELECT delivery_id, number, provider_id, unnest($5::text[]) FROM accepted ON CONFLICT DO NOTHING
+            """,
+            late.delivery_id,
+            late.attempt,
+            late.provider_id,
+            late.provider_message_id,
+            late.receipt_ids,
+        )

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sluice.model.message import DeliveryClass
+from sluice.model.outcome import Scope
 from sluice.model.state import EventType
 from sluice.store import deliveries
 from sluice.store.db import Db
@@ -61,6 +62,7 @@ def _unconfirmed(row: Any, detail: str, now: datetime) -> Transition:
         provider_id=row["provider_id"] if in_flight else None,
         outcome="unknown" if in_flight else None,
         unknown=in_flight,
+        scope=Scope.MESSAGE if in_flight else None,  # what ended the worker says nothing about the provider
     )
 
 

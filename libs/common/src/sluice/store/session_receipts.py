@@ -96,19 +96,3 @@ async def find_attempt(db: Db, delivery_id: UUID, attempt: int) -> SettledAttemp
         attempt,
     )
     return None if row is None else SettledAttempt(**row)
-
-
-async def add_receipt_ids(
-    db: Db, delivery_id: UUID, attempt: int, provider_id: UUID, message_ids: Sequence[str]
-) -> None:
-    """Store ids that came after the attempt was settled; a repeat changes nothing."""
-    await db.execute(
-        """
-        INSERT INTO receipt_ids (delivery_id, attempt, provider_id, provider_message_id)
-        SELECT $1, $2, $3, unnest($4::text[]) ON CONFLICT DO NOTHING
-        """,
-        delivery_id,
-        attempt,
-        provider_id,
-        message_ids,
-    )

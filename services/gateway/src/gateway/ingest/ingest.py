@@ -305,6 +305,7 @@ class MessageIngest:
                 "message_id": message.id,
                 "project_id": message.project_id,
                 "channel": message.channel,
+                "recipient": delivery.recipient,
                 "type": EventType.FAILED,
                 "state": State.FAILED,
                 "reason": Reason.SUPPRESSED,
