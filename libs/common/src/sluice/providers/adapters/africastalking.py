@@ -95,7 +95,7 @@ def build(message: OutboundMessage, credentials: AfricasTalkingCredentials) -> h
 
 # Responses. A refused recipient is inside of a 201, with a code of its own. ---------------------------------
 
-_SENDER = Declined(Reason.SENDER)  # the message can have named it
+_SENDER = Declined(Reason.SENDER)
 _NO_BALANCE = Declined(Reason.QUOTA, scope=Scope.ACCOUNT)
 
 ERROR_CODES: Mapping[int, Refusal] = {
