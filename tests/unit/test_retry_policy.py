@@ -21,6 +21,7 @@ from sluice.model.outcome import (
     Declined,
     ProviderFault,
     RecipientRejected,
+    Scope,
     Throttled,
     Unknown,
     outcome_name,
@@ -274,6 +275,25 @@ def test_a_deferral_does_not_count_as_a_round():
 @pytest.mark.parametrize(("unknown_attempts", "event_type"), [(0, EventType.EXPIRED), (2, EventType.UNCONFIRMED)])
 def test_an_expired_delivery_that_may_have_been_sent_is_unconfirmed(unknown_attempts, event_type):
     assert expire(a_task(unknown_attempts=unknown_attempts), at=NOON).transition.type is event_type
+
+
+@pytest.mark.parametrize(
+    ("outcome", "not_before"),
+    [
+        (Throttled("flooding", timedelta(hours=1), Scope.RECIPIENT), after(3600)),
+        (Throttled("flooding", timedelta(days=1), Scope.RECIPIENT), after(3600)),
+        (Throttled("pair", seconds(6), Scope.PAIR), after(6)),
+        (Throttled("queue", seconds(30), Scope.SENDER), after(30)),
+        (Throttled("greylisted", None, Scope.RECIPIENT), None),
+        (Throttled("rate", seconds(30)), None),  # suspends the account, for every delivery
+        (ProviderFault("503"), None),
+    ],
+)
+def test_a_time_that_is_not_the_accounts_is_kept_for_the_delivery(outcome, not_before):
+    resolution = resolved(a_task(), outcome)
+
+    assert resolution.transition.not_before == not_before
+    assert resolution.transition.due_at == after(8)  # another provider gets it at once
 
 
 @pytest.mark.parametrize(

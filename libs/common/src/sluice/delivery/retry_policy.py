@@ -18,6 +18,7 @@ from sluice.model.outcome import (
     Outcome,
     ProviderFault,
     RecipientRejected,
+    Scope,
     Throttled,
     Unknown,
     outcome_name,
@@ -107,7 +108,19 @@ def _attempt_transition(
         receipt_ids=tuple(map(_truncate, outcome.receipt_ids)) if isinstance(outcome, Accepted) else (),
         unknown=isinstance(outcome, Unknown),
         reason=outcome.reason if isinstance(outcome, RecipientRejected | Declined) else None,
+        not_before=_next_call(outcome, at),
     )
+
+
+def _next_call(outcome: Outcome, at: datetime) -> datetime | None:
+    """When this delivery may call the provider again, if that named a time for less than the account.
+
+    The account's own pause is the suspension of its provider, which all deliveries see.
+    """
+    if not isinstance(outcome, Throttled) or outcome.scope is Scope.ACCOUNT:
+        return None
+    pause = throttle_duration(outcome)
+    return None if pause is None else at + pause
 
 
 def _truncate(text: str) -> str:

@@ -176,6 +176,7 @@ class Transition(NamedTuple):
     unknown: bool = False
     reason: Reason | None = None  # of a refusal
     expires: bool = False  # the delivery ends because of its expiry
+    not_before: datetime | None = None  # the next call of this delivery at the provider
     receipt_ids: tuple[str, ...] = ()  # ids by which receipts of the attempt are found
 
 
@@ -209,16 +210,17 @@ async def transition(
             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::boolean[], $5::text[],
                                  $6::timestamptz[], $7::text[], $8::uuid[], $9::timestamptz[], $10::timestamptz[],
                                  $11::boolean[], $12::text[], $13::text[], $14::boolean[], $15::text[], $16::boolean[],
-                                 $17::text[]) WITH ORDINALITY
+                                 $17::timestamptz[], $18::text[]) WITH ORDINALITY
                 AS r (delivery_id, project_id, attempt, in_flight, type, occurred_at, detail, provider_id, due_at,
-                      enqueued_at, next_round, outcome, provider_message_id, unknown, reason, expires, state, position)
+                      enqueued_at, next_round, outcome, provider_message_id, unknown, reason, expires, not_before,
+                      state, position)
              LIMIT cardinality($1)  -- see sluice.store.db
         ), changed AS (  -- the compare-and-set
             UPDATE deliveries d
-               SET state = CASE WHEN array_position($18::text[], r.state) > array_position($18::text[], d.state)
+               SET state = CASE WHEN array_position($19::text[], r.state) > array_position($19::text[], d.state)
                                 THEN r.state ELSE d.state END,
                    in_flight = false,
-                   due_at = CASE WHEN r.state = ANY($19::text[]) OR d.state = ANY($19::text[])
+                   due_at = CASE WHEN r.state = ANY($20::text[]) OR d.state = ANY($20::text[])
                                  THEN NULL ELSE r.due_at END,
                    enqueued_at = r.enqueued_at,
                    retry_round = d.retry_round + coalesce(r.next_round, false)::int,
@@ -226,16 +228,16 @@ async def transition(
                    last_event_sequence = d.last_event_sequence + 1
               FROM requested r
              WHERE d.id = r.delivery_id AND d.project_id = r.project_id
-               AND (r.expires IS NOT TRUE OR d.expires_at <= $24::timestamptz)
+               AND (r.expires IS NOT TRUE OR d.expires_at <= $25::timestamptz)
                AND d.attempt_count = r.attempt AND d.in_flight = r.in_flight
                AND (d.in_flight OR d.state IN ('QUEUED', 'SENDING'))
             RETURNING r.position, d.id, d.project_id, d.last_event_sequence AS sequence, r.attempt, r.type, r.state,
                       r.occurred_at, coalesce(r.detail, '') AS detail, r.provider_id, r.outcome, r.provider_message_id,
-                      r.reason
+                      r.reason, r.not_before
         ), finished_attempts AS (
             UPDATE attempts a
                SET finished_at = c.occurred_at, outcome = c.outcome, error = c.detail,
-                   provider_message_id = c.provider_message_id
+                   provider_message_id = c.provider_message_id, not_before = c.not_before
               FROM changed c
              WHERE c.outcome IS NOT NULL AND a.delivery_id = c.id AND a.number = c.attempt
         ), new_events AS (
@@ -246,12 +248,12 @@ async def transition(
         ), new_receipt_ids AS (
             INSERT INTO receipt_ids (delivery_id, attempt, provider_id, provider_message_id)
             SELECT c.id, c.attempt, c.provider_id, i.provider_message_id
-              FROM unnest($22::int[], $23::text[]) AS i (position, provider_message_id)
+              FROM unnest($23::int[], $24::text[]) AS i (position, provider_message_id)
               JOIN changed c ON c.position = i.position
             ON CONFLICT DO NOTHING
         ), deleted AS (
-            DELETE FROM event_outbox WHERE id = ANY($20::bigint[])
-        ), {outbox.insert_cte("changed", "$21")}
+            DELETE FROM event_outbox WHERE id = ANY($21::bigint[])
+        ), {outbox.insert_cte("changed", "$22")}
         SELECT c.position, c.sequence, o.id AS outbox_id FROM changed c CROSS JOIN outbox o
         """,  # noqa: S608  constants
         *columns(transitions, sparse=_SPARSE, without=("receipt_ids",)).values(),

@@ -35,6 +35,8 @@ class PendingDelivery:
     errors: tuple[str, ...]  # of those attempts
     all_declined: bool  # every attempt of this retry round
     throttled: bool  # an attempt of this retry round
+    waiting_providers: tuple[UUID, ...]  # that named a time before which this delivery does not call them
+    not_before: tuple[datetime, ...]  # these times; of two for one provider, the later one stands last
     enqueued_at: datetime | None  # None: not in the dispatch queue
     awaited: bool  # a send request waits for it
     traceparent: str | None  # of the span that accepted its message; None: not traced
@@ -57,6 +59,10 @@ _PENDING_COLUMNS = """
                   AND a.outcome IS DISTINCT FROM 'declined') AS all_declined,
     EXISTS(SELECT FROM attempts a
             WHERE a.delivery_id = d.id AND a.retry_round = d.retry_round AND a.outcome = 'throttled') AS throttled,
+    ARRAY(SELECT a.provider_id FROM attempts a
+           WHERE a.delivery_id = d.id AND a.not_before IS NOT NULL ORDER BY a.not_before) AS waiting_providers,
+    ARRAY(SELECT a.not_before FROM attempts a
+           WHERE a.delivery_id = d.id AND a.not_before IS NOT NULL ORDER BY a.not_before) AS not_before,
     last.outcome AS last_outcome, last.client_reference AS last_reference
 """
 
@@ -74,8 +80,8 @@ def from_row(row: Any) -> PendingDelivery:
     fields = dict(row)
     fields["channel"] = Channel(fields["channel"])
     fields["delivery_class"] = DeliveryClass(fields["delivery_class"])
-    fields["attempted_providers"] = tuple(fields["attempted_providers"])
-    fields["errors"] = tuple(fields["errors"])
+    for name in ("attempted_providers", "errors", "waiting_providers", "not_before"):
+        fields[name] = tuple(fields[name])
     return PendingDelivery(**fields)
 
 

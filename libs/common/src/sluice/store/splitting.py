@@ -54,10 +54,11 @@ async def divide(connection: Db, divisions: Sequence[Division], *, in_flight: bo
               FROM copies
         ), new_attempts AS (
             INSERT INTO attempts (delivery_id, number, project_id, provider_id, retry_round, client_reference,
-                                  routing_decision, started_at, finished_at, outcome, error, provider_message_id, cost)
+                                  routing_decision, started_at, finished_at, outcome, error, provider_message_id, cost,
+                                  not_before)
             SELECT c.copy_id, a.number, a.project_id, a.provider_id, a.retry_round, a.client_reference,
                    a.routing_decision, a.started_at, a.finished_at, a.outcome, a.error, a.provider_message_id,
-                   a.cost
+                   a.cost, a.not_before
               FROM copies c JOIN attempts a ON a.delivery_id = c.id
         )
         INSERT INTO events (delivery_id, sequence, project_id, type, state, occurred_at, attempt, provider_id, reason,

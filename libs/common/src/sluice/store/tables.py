@@ -111,7 +111,8 @@ TABLES = (
         {
             GATEWAY: "SELECT",
             **dict.fromkeys(
-                (ROUTER, WORKER), "SELECT, INSERT, UPDATE (finished_at, outcome, error, provider_message_id)"
+                (ROUTER, WORKER),
+                "SELECT, INSERT, UPDATE (finished_at, outcome, error, provider_message_id, not_before)",
             ),
             EVENT_WORKER: "SELECT (delivery_id, number, project_id, provider_id, client_reference, routing_decision,"
             " started_at, finished_at, outcome, cost)",
