@@ -205,6 +205,20 @@ async def test_the_recovery_loop_knows_the_history_of_a_part(store, harness, pro
     assert (rebuilt.attempted_providers, rebuilt.throttled) == ((provider.id,), True)
 
 
+async def test_a_part_knows_the_times_of_earlier_attempts(store, harness, provider):
+    harness.transport.response = divided(((ANA,), ACCEPTED), ((BEN, EVE), GREYLISTED))
+    task = await a_delivery(harness)
+    await harness.handle(harness.a_record(task, provider))
+    row = await store.pool.fetchrow("SELECT id FROM deliveries WHERE recipient = $1", BEN)
+    await store.pool.execute("UPDATE attempts SET retry_after_s = 600 WHERE delivery_id = $1", row["id"])
+    harness.transport.response = divided(((BEN,), ACCEPTED), ((EVE,), GREYLISTED))
+
+    await harness.handle(harness.a_record(harness.rerouted[-1], provider))
+
+    copied = "SELECT a.retry_after_s FROM attempts a JOIN deliveries d ON d.id = a.delivery_id WHERE recipient = $1"
+    assert 600 in [each["retry_after_s"] for each in await store.pool.fetch(copied, EVE)]
+
+
 async def test_a_divided_outcome_after_the_lease_changes_nothing(store, harness, provider):
     harness.transport.response = divided(((ANA, EVE), ACCEPTED), ((BEN,), UNKNOWN_USER))
     task = await a_delivery(harness)

@@ -265,6 +265,19 @@ async def test_a_delivery_is_deferred_until_the_suspension_ends(routing, settlem
     )
 
 
+async def test_a_delivery_waits_for_the_only_provider_until_the_time_that_it_named(routing, settlements, providers):
+    until = utc_now() + seconds(600)
+    del providers[1:]
+
+    await route(routing, a_live_task(retry_round=2, attempt=2, not_before={providers[0].id: until}))
+
+    (settlement,) = settlements.settled
+    assert (settlement.resolution.transition.type, settlement.resolution.transition.due_at) == (
+        EventType.POSTPONED,
+        until,
+    )
+
+
 @pytest.mark.parametrize("value", [b"", None, b"{]", b"{}", b"[" * 100_000, b'{"delivery_id": 7}', b"\xff"])
 async def test_an_unreadable_record_is_dead_lettered(routing, bus, value):
     await route(routing, value, offset=17)

@@ -9,7 +9,7 @@ from sluice.delivery.smpp_link import SmppLink, open_smpp_link
 from sluice.model import ids
 from sluice.model.message import Channel
 from sluice.model.outcome import AuthFailed, Declined, ProviderFault, RecipientRejected, Throttled
-from sluice.providers.adapters.messagepipe import SMPP_LINK, MessagePipeCredentials
+from sluice.providers.adapters.messagepipe import SMPP_LINK, SmppLinkCredentials
 from sluice.providers.contract import TransportKind
 from sluice.providers.kit.smpp_status import RX_T_APPN, StatusClass
 from sluice.providers.sms_link import SmsLinkSettings
@@ -41,7 +41,7 @@ class Harness:
         changes = {"recipient": NUMBER} | changes
         message = outbound(content or an_sms(sender="ACME"), **changes)
         transports = {TransportKind.SMPP: self.link.transport}
-        return await call_provider(SMPP_LINK, message, MessagePipeCredentials(), transports, deadline=20)
+        return await call_provider(SMPP_LINK, message, SmppLinkCredentials(), transports, deadline=20)
 
     async def sent(self, *receipt_ids, recipient=NUMBER):
         """The id of a delivery that the link sent under these ids."""

@@ -16,6 +16,7 @@ from sluice.bus.messages import DeliveryEvent, DeliveryTask, ProviderUnresponsiv
 from sluice.delivery import claims, leases
 from sluice.delivery import worker as worker_module
 from sluice.delivery.job import parse_job
+from sluice.delivery.retry_policy import exhaust_round
 from sluice.delivery.settings import WorkerPolicy
 from sluice.delivery.settlement import SettlementWriter
 from sluice.delivery.worker import Worker
@@ -843,6 +844,24 @@ async def test_a_throttled_recipient_does_not_hold_the_account_back(harness, pro
     await harness.handle(harness.a_record(task, provider))
 
     assert await harness.store.state(task.delivery_id) == "SENT"
+
+
+async def test_the_time_that_a_provider_names_for_a_recipient_holds_in_the_next_round(harness, provider, monkeypatch):
+    outcome = Throttled("too many equal texts", seconds(3600), Scope.RECIPIENT)
+    monkeypatch.setattr(smtp_adapter, "_classify", lambda _: outcome)
+    harness.transport.response = DOWN
+    before = utc_now()
+    task = await harness.a_delivery()
+    await harness.handle(harness.a_record(task, provider))
+    (rerouted,) = harness.rerouted
+    resolution = exhaust_round(rerouted, reason="all failed", at=utc_now(), policy=WorkerPolicy())
+    await harness.store.transition(resolution.transition)
+
+    rebuilt = await the_next_task(harness)
+
+    assert (rebuilt.retry_round, rebuilt.attempted_providers) == (2, ())
+    assert set(rebuilt.not_before) == {provider.id}
+    assert rebuilt.not_before[provider.id] - before >= seconds(3600)
 
 
 # -- same-key retries --------------------------------------------------------------------------------------------

@@ -98,6 +98,29 @@ def test_a_suspended_provider_defers_when_the_others_were_attempted():
     assert isinstance(selection, Deferred)
 
 
+def test_a_provider_that_named_a_time_for_this_delivery_is_not_called_before_and_the_others_are():
+    task = a_task(not_before={FIRST.id: after(3600)})
+
+    assert selected(task).provider is SECOND
+    assert selected(a_task(not_before={FIRST.id: NOON})).provider is FIRST
+    assert selected(a_task(preferred_provider_id=FIRST.id, not_before={FIRST.id: after(1)})).provider is SECOND
+
+
+@pytest.mark.parametrize(("suspended_until", "until"), [(None, 60), (30, 60), (90, 90)])
+def test_a_delivery_waits_for_the_only_provider_until_its_time_and_the_end_of_its_suspension(suspended_until, until):
+    health = health_of(FIRST, "healthy", suspended_until=suspended_until and after(suspended_until))
+
+    selection = selected(a_task(not_before={FIRST.id: after(60)}), [FIRST], health)
+
+    assert selection.until == after(until)
+
+
+def test_a_same_key_retry_waits_for_the_time_too():
+    task = a_task(retry_handle=a_retry_handle(FIRST), not_before={FIRST.id: after(60)})
+
+    assert selected(task).provider is SECOND
+
+
 def test_a_suspended_preferred_provider_is_not_selected():
     task = a_task(preferred_provider_id=FIRST.id)
 
@@ -302,21 +325,28 @@ def situations(draw):
         unknown_attempts=draw(st.integers(0, MAX_SAME_KEY_RETRIES + 1)),
         deprioritized=tuple(provider.id for provider in draw(st.lists(any_provider))),
         destination=draw(st.sampled_from(["", "+44", "+7"])),
+        not_before={provider.id: after(draw(st.integers(-60, 60))) for provider in draw(st.lists(any_provider))},
     )
     allow_probe, policy = draw(st.sampled_from([no_probe, any_probe])), draw(st.sampled_from(RoutingPolicy))
     return task, candidates, health, NOON, allow_probe, policy
 
 
+def is_suspended(provider, task, health):
+    """For all deliveries, or for this one alone."""
+    known = health.get(provider.id)
+    ends = (known.suspended_until if known else None, task.not_before.get(provider.id))
+    return any(end is not None and end > NOON for end in ends)
+
+
 @given(situations())
 def test_only_a_candidate_that_is_not_suspended_is_ever_selected(situation):
-    _, candidates, health, *_ = situation
+    task, candidates, health, *_ = situation
 
     selection = select_provider(*situation)
 
     if isinstance(selection, Selected):
-        known = health.get(selection.provider.id)
         assert selection.provider in candidates
-        assert known is None or known.suspended_until is None or known.suspended_until <= NOON
+        assert not is_suspended(selection.provider, task, health)
 
 
 @given(situations())
@@ -359,7 +389,7 @@ def test_a_provider_is_selected_whenever_one_is_usable(situation):
         for provider in candidates
         if provider.id not in task.attempted_providers
         and (provider.id not in health or health[provider.id].status in ("healthy", "degraded"))
-        and (provider.id not in health or (health[provider.id].suspended_until or NOON) <= NOON)
+        and not is_suspended(provider, task, health)
     ]
 
     selection = select_provider(*situation)
@@ -384,8 +414,7 @@ def test_routing_fault_1_a_round_goes_over_every_provider_that_may_be_called(sit
     left = [
         provider
         for provider in candidates
-        if provider.id not in task.attempted_providers
-        and (provider.id not in health or (health[provider.id].suspended_until or NOON) <= NOON)
+        if provider.id not in task.attempted_providers and not is_suspended(provider, task, health)
     ]
 
     selection = select_provider(*situation)
@@ -406,7 +435,7 @@ def test_routing_fault_1_a_round_ends_when_every_provider_was_called(situation):
     ):
         called.append(selection.provider.id)
 
-    suspended = {one.id for one in candidates if one.id in health and (health[one.id].suspended_until or NOON) > NOON}
+    suspended = {one.id for one in candidates if is_suspended(one, task, health)}
     assert sorted(called) == sorted({one.id for one in candidates} - suspended)
 
 

@@ -11,7 +11,7 @@ from tests.polling import wait_until
 from tests.services.project_api.conftest import error_of
 from tests.services.project_api.test_sending import a_template, send
 
-GONE = RecipientRejected(Reason.UNKNOWN_RECIPIENT, "Requested entity was not found.", gone=True)
+GONE = RecipientRejected(Reason.UNKNOWN_RECIPIENT, "Requested entity was not found.")
 
 
 async def register(api, user_id, token, **changes):

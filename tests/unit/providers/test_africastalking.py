@@ -178,8 +178,13 @@ def test_a_refused_recipient_is_inside_of_a_201(
     assert outcome == replace(expected, detail=f"{status} {code} {words}")
 
 
-def test_an_undocumented_code_with_a_message_id_may_be_a_send() -> None:
-    assert isinstance(classify(answer(103)), Unknown)
+def test_an_undocumented_code_with_a_message_id_is_a_send() -> None:
+    assert classify(answer(103)) == Accepted(ID, (ID,))
+
+
+@pytest.mark.parametrize("code", [None, "", "sent", 1030])
+def test_an_entry_without_a_code_is_unknown(code: Any) -> None:
+    assert isinstance(classify(answer(code)), Unknown)
 
 
 @pytest.mark.parametrize(

@@ -317,6 +317,19 @@ def test_statuses_and_inbound_messages_are_read() -> None:
     assert [event.text for event in events if isinstance(event, InboundMessage)] == ["STOP 🙂"]
 
 
+def test_undelivered_is_another_word_for_failed() -> None:
+    undelivered = a_status("undelivered", errors=[{"code": 131050, "title": "Stopped"}])
+
+    (event,) = events_of(a_batch(a_change(undelivered)))
+
+    assert isinstance(event, DeliveryReceipt)
+    assert (event.type, event.reason) == (EventType.FAILED, Reason.UNSUBSCRIBED)
+    # A provider that sends both words says one thing.
+    (repeated,) = events_of(a_batch(a_change(a_status("failed"))))
+    assert isinstance(repeated, DeliveryReceipt)
+    assert repeated.receipt_id == event.receipt_id
+
+
 @pytest.mark.parametrize("payload", [{}, [], {"entry": []}, {"event": "test"}, a_batch(a_change())])
 def test_the_hubs_test_button_is_no_event(payload: Any) -> None:
     assert events_of(payload) == []

@@ -314,8 +314,8 @@ def refused(http: int, status: Any, *details: Any, message: Any = "Words", **hea
     return classify(httpx.Response(http, json={"error": error}, headers=headers))
 
 
-GONE = RecipientRejected(Reason.UNKNOWN_RECIPIENT, gone=True)
-NO_TOKEN = RecipientRejected(Reason.INVALID_ADDRESS, gone=True)
+GONE = RecipientRejected(Reason.UNKNOWN_RECIPIENT)
+NO_TOKEN = RecipientRejected(Reason.INVALID_ADDRESS)
 INVALID, OTHER, PLATFORM = Declined(Reason.INVALID_CONTENT), Declined(Reason.OTHER), Declined(Reason.CREDENTIALS)
 MINUTE = Throttled(retry_after=timedelta(seconds=60))
 TOKEN_WORDS = "The registration token is not a valid FCM registration token"

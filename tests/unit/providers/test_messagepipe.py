@@ -10,6 +10,7 @@ from sluice.model.reasons import Reason
 from sluice.providers.adapters.messagepipe import (
     CAPTURED,
     MessagePipeCredentials,
+    SmppLinkCredentials,
     build_capture,
     build_submission,
     classify_capture,
@@ -23,7 +24,9 @@ from tests.unit.providers.examples import Sample, an_sms, outbound
 
 SAMPLE = Sample({})
 NONE = MessagePipeCredentials()
-BUILDERS = pytest.mark.parametrize("build", [build_capture, build_submission])
+BUILDERS = pytest.mark.parametrize(
+    ("build", "account"), [(build_capture, NONE), (build_submission, SmppLinkCredentials())]
+)
 
 
 def test_without_a_link_the_text_is_captured_and_the_outcome_says_so() -> None:
@@ -37,22 +40,32 @@ def test_without_a_link_the_text_is_captured_and_the_outcome_says_so() -> None:
 
 @pytest.mark.parametrize("text", ["Hello", "Grüße 😀", "x" * 2000])
 def test_over_smpp_the_text_is_submitted_as_it_is(text: str) -> None:
-    request = build_submission(outbound(an_sms(sender="ACME", text=text)), NONE)
+    request = build_submission(outbound(an_sms(sender="ACME", text=text)), SmppLinkCredentials())
 
     assert request == SmppSubmission("att_01HX", "ACME", "+15005550100", text)
     assert text not in repr(request)
 
 
+@pytest.mark.parametrize(
+    ("link", "own", "submitted"),
+    [("LINK", "ACME", "LINK"), ("LINK", None, "LINK"), ("", "ACME", "ACME"), ("", None, "")],
+)
+def test_the_links_sender_comes_before_the_messages(link: str, own: str | None, submitted: str) -> None:
+    request = build_submission(outbound(an_sms(sender=own)), SmppLinkCredentials(sender=link))
+
+    assert request.sender == submitted
+
+
 @BUILDERS
-def test_only_sms_are_carried(build) -> None:
+def test_only_sms_are_carried(build, account) -> None:
     with pytest.raises(UnsupportedMessageError, match="SMS only"):
-        build(outbound(ChatMessage(channel="telegram", text="Hello")), NONE)
+        build(outbound(ChatMessage(channel="telegram", text="Hello")), account)
 
 
 @BUILDERS
-def test_a_text_is_needed(build) -> None:
+def test_a_text_is_needed(build, account) -> None:
     with pytest.raises(UnsupportedMessageError, match="text"):
-        build(outbound(an_sms(text="")), NONE)
+        build(outbound(an_sms(text="")), account)
 
 
 @pytest.mark.parametrize(

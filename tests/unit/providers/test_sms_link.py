@@ -55,7 +55,10 @@ def test_without_a_link_the_account_captures() -> None:
 
 
 def test_an_smpp_link_submits() -> None:
-    assert opened(**SMPP).package is SMPP_LINK
+    account = opened(**SMPP | {"sms_link_sender": "ACME"})
+
+    assert account.package is SMPP_LINK
+    assert account.credentials == SMPP_LINK.credentials.model_validate({"sender": "ACME"})
 
 
 def test_a_package_link_calls_that_package_with_the_operators_credentials() -> None:

@@ -23,6 +23,8 @@ from sluice.model.outcome import (
     Unknown,
 )
 from sluice.model.reasons import Reason
+from sluice.model.state import EventType
+from sluice.model.suppression import SuppressionReason, suppression_reason
 from sluice.providers.adapters.telegram import TelegramCredentials, build, classify, parse_webhook
 from sluice.providers.contract import (
     InboundMessage,
@@ -166,9 +168,8 @@ def test_a_200_that_is_not_the_documented_one_is_unknown(body: Any) -> None:
     assert isinstance(classify(httpx.Response(200, json=body)), Unknown)
 
 
-BLOCKED, DISABLED = RecipientRejected(Reason.BLOCKED, gone=True), RecipientRejected(Reason.DISABLED, gone=True)
+OPTED_OUT, DISABLED = RecipientRejected(Reason.UNSUBSCRIBED), RecipientRejected(Reason.DISABLED)
 NO_CHAT = RecipientRejected(Reason.UNKNOWN_RECIPIENT)
-CHAT_GONE = RecipientRejected(Reason.UNKNOWN_RECIPIENT, gone=True)
 INVALID, TOO_LARGE = Declined(Reason.INVALID_CONTENT), Declined(Reason.TOO_LARGE)
 NOT_ALLOWED = Declined(Reason.POLICY)
 ROWS: list[tuple[int, str, Outcome]] = [
@@ -179,21 +180,21 @@ ROWS: list[tuple[int, str, Outcome]] = [
     (404, "Not Found: method not found", AuthFailed()),
     (421, "Misdirected Request: unallowed token specified", AuthFailed()),
     (409, "Conflict: terminated by other getUpdates request", AuthFailed()),
-    (403, "Forbidden: bot was blocked by the user", BLOCKED),
+    (403, "Forbidden: bot was blocked by the user", OPTED_OUT),
     (403, "Forbidden: user is deactivated", DISABLED),
     (403, "Forbidden: bot can't initiate conversation with a user", RecipientRejected(Reason.UNREACHABLE)),
-    (403, "Forbidden: bot was kicked from the group chat", BLOCKED),
-    (403, "Forbidden: bot was kicked from the supergroup chat", BLOCKED),
-    (403, "Forbidden: bot was kicked from the channel chat", BLOCKED),
+    (403, "Forbidden: bot was kicked from the group chat", OPTED_OUT),
+    (403, "Forbidden: bot was kicked from the supergroup chat", OPTED_OUT),
+    (403, "Forbidden: bot was kicked from the channel chat", OPTED_OUT),
     (403, "Forbidden: bot is not a member of the group chat", RecipientRejected(Reason.BLOCKED)),
     (403, "Forbidden: bot is not a member of the supergroup chat", RecipientRejected(Reason.BLOCKED)),
     (403, "Forbidden: bot is not a member of the channel chat", RecipientRejected(Reason.BLOCKED)),
-    (403, "Forbidden: the group chat was deleted", CHAT_GONE),
+    (403, "Forbidden: the group chat was deleted", NO_CHAT),
     (403, "Forbidden: something new", RecipientRejected(Reason.BLOCKED)),
     (400, "Bad Request: chat not found", NO_CHAT),
     (400, "Bad Request: private chat not found", NO_CHAT),
     (400, "Bad Request: PEER_ID_INVALID", NO_CHAT),
-    (400, "Bad Request: group chat was upgraded to a supergroup chat", CHAT_GONE),
+    (400, "Bad Request: group chat was upgraded to a supergroup chat", NO_CHAT),
     (400, "Bad Request: message text is empty", INVALID),
     (400, "Bad Request: message is too long", TOO_LARGE),
     (400, "Bad Request: can't parse entities: unsupported start tag at byte offset 7", INVALID),
@@ -223,8 +224,29 @@ def test_a_refusal_is_classified(status: int, description: str, outcome: Outcome
     assert not isinstance(found, Accepted)
     assert found.detail == f"{status} {description}"
     assert type(found) is type(outcome)
-    for name in ("reason", "gone", "scope", "retry_after"):
+    for name in ("reason", "scope", "retry_after"):
         assert getattr(found, name, None) == getattr(outcome, name, None)
+
+
+@pytest.mark.parametrize(
+    ("status", "description", "suppressed"),
+    [
+        (403, "Forbidden: bot was blocked by the user", SuppressionReason.UNSUBSCRIBE),
+        (403, "Forbidden: bot was kicked from the group chat", SuppressionReason.UNSUBSCRIBE),
+        (403, "Forbidden: user is deactivated", SuppressionReason.HARD_BOUNCE),
+        (403, "Forbidden: the group chat was deleted", SuppressionReason.HARD_BOUNCE),
+        (400, "Bad Request: group chat was upgraded to a supergroup chat", SuppressionReason.HARD_BOUNCE),
+        (403, "Forbidden: bot is not a member of the channel chat", None),  # it can become one again
+        (403, "Forbidden: bot can't initiate conversation with a user", None),
+    ],
+)
+def test_a_chat_that_refuses_the_bot_or_is_closed_is_suppressed(
+    status: int, description: str, suppressed: SuppressionReason | None
+) -> None:
+    outcome = classify(httpx.Response(status, json={"ok": False, "error_code": status, "description": description}))
+
+    assert isinstance(outcome, RecipientRejected)
+    assert suppression_reason(EventType.FAILED, outcome.reason) is suppressed
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def refusal(code: object, **changes: Any) -> dict[str, Any]:
 
 def like(found: Outcome, expected: Outcome) -> bool:
     """Whether both are of the same kind, apart from their texts."""
-    names = ("reason", "gone", "scope", "retry_after")
+    names = ("reason", "scope", "retry_after")
     return type(found) is type(expected) and all(
         getattr(found, name, None) == getattr(expected, name, None) for name in names
     )

@@ -278,6 +278,7 @@ def task_for(
         sandbox=pending.sandbox,
         retry_handle=handle,
         throttled=pending.throttled,
+        not_before=dict(zip(pending.waiting_providers, pending.not_before, strict=True)),
         awaited=pending.awaited,
         traceparent=pending.traceparent,
         segments=pending.segments,

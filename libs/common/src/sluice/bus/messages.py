@@ -74,6 +74,8 @@ class DeliveryTask(BusMessage):
     errors: dict[UUID, str] = Field(default_factory=dict)  # of this round, by provider
     all_declined: bool = True  # every attempt of this round ended Declined: another round would as well
     throttled: bool = False  # an attempt of this round ended Throttled: the rounds go on until the expiry
+    # Of this delivery at a provider that throttled its recipient or sender, and named a time.
+    not_before: dict[UUID, AwareDatetime] = Field(default_factory=dict)
     awaited: bool = False  # a send request waits for the end of the only round
     segments: int = Field(1, ge=1, le=30_000)  # of an SMS
     # Of the span that the next one is below; None: the message is not traced. It travels in Kafka headers.

@@ -129,7 +129,6 @@ def smpp_config(settings: SmsLinkSettings) -> SmppConfig:
 def submit_settings(settings: SmsLinkSettings) -> SubmitSettings:
     """How the link submits."""
     return SubmitSettings(
-        sender=settings.sms_link_sender,
         source_ton=settings.sms_link_source_ton,
         source_npi=settings.sms_link_source_npi,
         dest_ton=settings.sms_link_dest_ton,

@@ -41,11 +41,11 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class RecipientRejected:
-    """No provider will deliver to this recipient: final. ``gone``: the address or device will not come back."""
+    """No provider will deliver to this recipient: final. The reason decides whether the recipient is suppressed, and
+    its device removed (``sluice.model.suppression``)."""
 
     reason: Reason = Reason.OTHER
     detail: str = ""
-    gone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

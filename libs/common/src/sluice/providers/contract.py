@@ -220,8 +220,9 @@ class Package(Generic[C, Q, A]):
     transport: TransportKind
     build: Callable[[OutboundMessage, C], Q]
     classify: Callable[[A], Outcome | Divided]
-    # Whether the account's settings name the sender that was refused: then it is the account's fault.
-    names_sender: Callable[[C, Declined], bool] = lambda _credentials, _refusal: False
+    # Whether the account's settings name the sender that was refused: then it is the account's fault. None: they do
+    # where the request is the same without the message's sender, see ``sluice.transports.provider_call``.
+    names_sender: Callable[[C, Declined], bool] | None = None
     parse_webhook: Callable[[WebhookRequest, C, Mapping[str, bytes]], WebhookReply] | None = None
     # A webhook request to this URL that says nothing about a message, signed at this time as the provider would do it.
     # Raises InvalidReceiptSignatureError when the account lacks what signs. None: only the provider can sign.

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 from pydantic import BaseModel, Field, SecretStr, ValidationError, field_validator
 
 from sluice.model.message import Channel
-from sluice.providers.adapters.messagepipe import MESSAGEPIPE, SMPP_LINK, MessagePipeCredentials
+from sluice.providers.adapters.messagepipe import MESSAGEPIPE, SMPP_LINK, SmppLinkCredentials
 from sluice.providers.contract import AnyPackage, Credentials
 from sluice.providers.kit.smpp_status import StatusClass
 from sluice.providers.registry import UnknownPackageError, get_package
@@ -167,7 +167,7 @@ def read_links(settings: SmsLinkSettings) -> Links:
             for name in ("sms_link_host", "sms_link_system_id"):
                 if getattr(settings, name) is None:
                     raise SluiceError(f"SLUICE_{name.upper()}: is not set, and the SMS link is SMPP")
-            return {MESSAGEPIPE.name: LinkedAccount(SMPP_LINK, MessagePipeCredentials())}
+            return {MESSAGEPIPE.name: LinkedAccount(SMPP_LINK, SmppLinkCredentials(sender=settings.sms_link_sender))}
         case SmsLinkKind.PACKAGE:
             return {MESSAGEPIPE.name: _linked_package(settings)}
 

@@ -148,7 +148,7 @@ def _same_key_candidate(
     if handle is None or task.delivery_class is DeliveryClass.URGENT or task.unknown_attempts > MAX_SAME_KEY_RETRIES:
         return None
     for candidate in candidates:
-        if candidate.id == handle.provider_id and not _suspension(health.get(candidate.id), now):
+        if candidate.id == handle.provider_id and not _suspension(task, candidate.id, health.get(candidate.id), now):
             return candidate
     return None
 
@@ -169,11 +169,11 @@ def _assess(
         rank += _DEPRIORITIZED
     elif task.preferred_provider_id is not None and id_ == task.preferred_provider_id:
         rank += _PREFERRED - _FIRST
-    if health is None:
-        return Assessment(candidate, _FIRST + rank)
-    suspended_until = _suspension(health, now)
+    suspended_until = _suspension(task, id_, health, now)
     if suspended_until is not None:
         return Assessment(candidate, suspended_until=suspended_until)
+    if health is None:
+        return Assessment(candidate, _FIRST + rank)
     state, probe = _state(task, health, now, policy), None
     if state is None:
         return Assessment(candidate, _FIRST + rank)
@@ -228,10 +228,10 @@ def _error_rate(assessment: Assessment) -> float:
     return assessment.state.error_rate if assessment.state is not None else 0.0
 
 
-def _suspension(health: ProviderHealth | None, now: datetime) -> datetime | None:
-    if health is None or health.suspended_until is None or health.suspended_until <= now:
-        return None
-    return health.suspended_until
+def _suspension(task: DeliveryTask, provider_id: UUID, health: ProviderHealth | None, now: datetime) -> datetime | None:
+    """The end of the provider's pause: of its account, or of this delivery alone."""
+    ends = (health.suspended_until if health is not None else None, task.not_before.get(provider_id))
+    return max((end for end in ends if end is not None and end > now), default=None)
 
 
 def _reason(task: DeliveryTask, best: Assessment) -> str:

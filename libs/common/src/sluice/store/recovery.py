@@ -35,6 +35,8 @@ class PendingDelivery:
     errors: tuple[str, ...]  # of those attempts
     all_declined: bool  # every attempt of this retry round
     throttled: bool  # an attempt of this retry round
+    waiting_providers: tuple[UUID, ...]  # that named a time before which this delivery does not call them
+    not_before: tuple[datetime, ...]  # these times; of two for one provider, the later one stands last
     enqueued_at: datetime | None  # None: not in the dispatch queue
     awaited: bool  # a send request waits for it
     traceparent: str | None  # of the span that accepted its message; None: not traced
@@ -44,7 +46,10 @@ class PendingDelivery:
 NOW = "coalesce($1::timestamptz, now())"
 """The time of a query whose first parameter is its optional ``now``: without one, the database's clock."""
 
-_PENDING_COLUMNS = """
+# The pause of an account is the suspension of its provider, which all deliveries see.
+_IS_PAUSED = "a.outcome = 'throttled' AND a.scope <> 'account' AND a.retry_after_s IS NOT NULL"
+_PAUSE_ENDS = "a.finished_at + make_interval(secs => a.retry_after_s)"
+_PENDING_COLUMNS = f"""
     d.id, d.message_id, d.project_id, d.channel, d.delivery_class, d.recipient, d.sandbox, d.preferred_provider_id,
     d.attempt_count, d.retry_round, d.unknown_attempts, d.provider_id, d.expires_at, d.enqueued_at, d.awaited,
     d.traceparent, d.segments,
@@ -57,6 +62,10 @@ _PENDING_COLUMNS = """
                   AND a.outcome IS DISTINCT FROM 'declined') AS all_declined,
     EXISTS(SELECT FROM attempts a
             WHERE a.delivery_id = d.id AND a.retry_round = d.retry_round AND a.outcome = 'throttled') AS throttled,
+    ARRAY(SELECT a.provider_id FROM attempts a
+           WHERE a.delivery_id = d.id AND {_IS_PAUSED} ORDER BY {_PAUSE_ENDS}) AS waiting_providers,
+    ARRAY(SELECT {_PAUSE_ENDS} FROM attempts a
+           WHERE a.delivery_id = d.id AND {_IS_PAUSED} ORDER BY {_PAUSE_ENDS}) AS not_before,
     last.outcome AS last_outcome, last.client_reference AS last_reference
 """
 
@@ -74,8 +83,8 @@ def from_row(row: Any) -> PendingDelivery:
     fields = dict(row)
     fields["channel"] = Channel(fields["channel"])
     fields["delivery_class"] = DeliveryClass(fields["delivery_class"])
-    fields["attempted_providers"] = tuple(fields["attempted_providers"])
-    fields["errors"] = tuple(fields["errors"])
+    for name in ("attempted_providers", "errors", "waiting_providers", "not_before"):
+        fields[name] = tuple(fields[name])
     return PendingDelivery(**fields)
 
 

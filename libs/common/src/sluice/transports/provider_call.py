@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
+import httpx
 import structlog
 
 from sluice.model.address import InvalidAddressError
@@ -72,13 +73,41 @@ async def call_provider(
     outcome = await _attempt(package, message, credentials, transports, deadline, on_progress)
     if isinstance(outcome, Accepted):
         return outcome
-    if isinstance(outcome, Declined) and outcome.reason is Reason.SENDER and package.names_sender(credentials, outcome):
-        # Another message would have the same sender.
-        outcome = replace(outcome, scope=Scope.ACCOUNT)
+    if (
+        isinstance(outcome, Declined)
+        and outcome.reason is Reason.SENDER
+        and _is_accounts_sender(package, message, credentials, outcome)
+    ):
+        outcome = replace(outcome, scope=Scope.ACCOUNT)  # another message would have the same one
     secrets = [*_recipients(message), *secrets_of(credentials)]
     if isinstance(outcome, Divided):
         return Divided(tuple(Part(part.recipients, _redact(part.outcome, secrets)) for part in outcome.parts))
     return _redact(outcome, secrets)
+
+
+def _is_accounts_sender(
+    package: AnyPackage, message: OutboundMessage, credentials: Credentials, refusal: Declined
+) -> bool:
+    """Whether the account supplied the sender that was refused, by its settings or as its default.
+
+    The requests are compared because a package that had to say so could forget it: the message's sender is in the
+    call exactly if the request changes with it.
+    """
+    if package.names_sender is not None:
+        return package.names_sender(credentials, refusal)
+    if "sender" not in type(message.content).model_fields:
+        return False  # the refusal is about another kind of sender, such as the project of a device
+    anonymous = replace(message, content=message.content.model_copy(update={"sender": ""}))
+    try:
+        return _comparable(package.build(anonymous, credentials)) == _comparable(package.build(message, credentials))
+    except Exception:  # whatever it raises, the package does not build the message without its sender
+        return False
+
+
+def _comparable(request: object) -> object:
+    if isinstance(request, httpx.Request):
+        return request.method, request.url, request.headers, request.read()
+    return request
 
 
 def _redact(outcome: Outcome, secrets: Sequence[str]) -> Outcome:

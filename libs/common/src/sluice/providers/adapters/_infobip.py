@@ -31,7 +31,7 @@ ERROR_CODES: Mapping[int, Refusal] = {
     8: RecipientRejected(Reason.INVALID_ADDRESS),
     9: RecipientRejected(Reason.UNREACHABLE),
     10: Declined(Reason.POLICY),  # do-not-disturb register: another provider's transactional route may deliver
-    **_rows(Declined(Reason.SENDER), 11, 13),  # the message can have named it
+    **_rows(Declined(Reason.SENDER), 11, 13),
     **_rows(Declined(Reason.QUOTA, scope=Scope.ACCOUNT), 12, 17),
     14: RecipientRejected(Reason.BLOCKED),
     18: Declined(Reason.REPUTATION, scope=Scope.ACCOUNT),  # a trial account

@@ -48,7 +48,7 @@ ERROR_CODES: Mapping[str, Refusal] = {
 INVALID_VALUE = frozenset({"InvalidParameter", "InvalidParameterValue", "ParameterValueInvalid"})
 # Of an invalid value: a part of the message in lower case that names the field; the first that is found decides.
 ERROR_TEXTS: Mapping[str, Refusal] = {
-    "senderid": Declined(Reason.SENDER),  # the message can have named it
+    "senderid": Declined(Reason.SENDER),
     "origination": Declined(Reason.SENDER),
     "phonenumber": RecipientRejected(Reason.INVALID_ADDRESS),
     "phone number": RecipientRejected(Reason.INVALID_ADDRESS),

@@ -95,7 +95,7 @@ def build(message: OutboundMessage, credentials: AfricasTalkingCredentials) -> h
 
 # Responses. A refused recipient is inside of a 201, with a code of its own. ---------------------------------
 
-_SENDER = Declined(Reason.SENDER)  # the message can have named it
+_SENDER = Declined(Reason.SENDER)
 _NO_BALANCE = Declined(Reason.QUOTA, scope=Scope.ACCOUNT)
 
 ERROR_CODES: Mapping[int, Refusal] = {
@@ -149,10 +149,10 @@ def _recipients(response: httpx.Response, data: Mapping[str, Any]) -> Outcome:
     code, message_id = _code(entry.get("statusCode")), identifier(entry.get("messageId"))
     if message_id == "None":
         message_id = None
-    if code in _ACCEPTED and message_id:
+    # A code that is not documented says less than the message id: with one the message was taken, else refused.
+    if code and code not in ERROR_CODES and message_id:
         return Accepted(message_id, (message_id,))
-    # A code that is not documented refuses the message when it comes without a message id.
-    other: Refusal = ProviderFault() if code and code not in _ACCEPTED and message_id is None else Unknown()
+    other: Refusal = ProviderFault() if code and code not in _ACCEPTED else Unknown()
     return fill(ERROR_CODES.get(code, other), describe(response, code, text_of(entry.get("status"))))
 
 

@@ -18,6 +18,7 @@ from pydantic import Field, SecretStr
 from sluice.model.message import Channel
 from sluice.model.outcome import AuthFailed, Declined, Outcome, ProviderFault, Refusal, Scope, Throttled
 from sluice.model.reasons import Reason
+from sluice.model.state import EventType
 from sluice.providers.contract import (
     Credentials,
     InvalidReceiptSignatureError,
@@ -28,6 +29,7 @@ from sluice.providers.contract import (
     WebhookReply,
     WebhookRequest,
 )
+from sluice.providers.kit import whatsapp
 from sluice.providers.kit.credentials import BASE_URL, HeaderSecret, WebhookToken
 from sluice.providers.kit.error_table import ErrorTable
 from sluice.providers.kit.requests import endpoint, post_json
@@ -110,6 +112,8 @@ def classify(response: httpx.Response) -> Outcome:
 
 # Receipts --------------------------------------------------------------------------------------------------
 
+EVENT_TYPES: Mapping[str, tuple[EventType, ...]] = {**whatsapp.EVENT_TYPES, "undelivered": (EventType.FAILED,)}
+
 
 def parse_webhook(
     request: WebhookRequest, credentials: Dialog360Credentials, _fetched: Mapping[str, bytes]
@@ -121,7 +125,7 @@ def parse_webhook(
         _verify_signature(request, credentials.platform_secret)
     if credentials.webhook_token is not None:
         verify_url_token(request, credentials.webhook_token)
-    return WebhookReply(read_events(request.body))
+    return WebhookReply(read_events(request.body, event_types=EVENT_TYPES))
 
 
 def _verify_signature(request: WebhookRequest, secret: SecretStr) -> None:

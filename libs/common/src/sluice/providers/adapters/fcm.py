@@ -160,7 +160,7 @@ def build_token_request(credentials: FcmCredentials, now: datetime) -> httpx.Req
 
 # FCM's own code, else the status in the body. A 404 or 403 without FCM's own code is about the project.
 ERROR_CODES: Mapping[str, Refusal] = {
-    "UNREGISTERED": RecipientRejected(Reason.UNKNOWN_RECIPIENT, gone=True),
+    "UNREGISTERED": RecipientRejected(Reason.UNKNOWN_RECIPIENT),
     "SENDER_ID_MISMATCH": Declined(Reason.SENDER),  # a device of another project, whose account may send to it
     **rows(Declined(Reason.CREDENTIALS), "THIRD_PARTY_AUTH_ERROR", "APNS_AUTH_ERROR"),  # of one platform only
     "INVALID_ARGUMENT": Declined(Reason.INVALID_CONTENT),
@@ -169,7 +169,7 @@ ERROR_CODES: Mapping[str, Refusal] = {
     **rows(AuthFailed(), "UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND"),
     **rows(ProviderFault(), "UNAVAILABLE", "INTERNAL", "UNSPECIFIED_ERROR", "UNKNOWN"),
     **rows(Unknown(), "DEADLINE_EXCEEDED", "CANCELLED"),
-    "INVALID_ARGUMENT message.token": RecipientRejected(Reason.INVALID_ADDRESS, gone=True),
+    "INVALID_ARGUMENT message.token": RecipientRejected(Reason.INVALID_ADDRESS),
 }
 STATUS_FALLBACK: Mapping[int, Refusal] = {
     **dict.fromkeys(range(400, 500), Declined(Reason.INVALID_CONTENT)),

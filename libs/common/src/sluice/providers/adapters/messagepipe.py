@@ -32,6 +32,12 @@ class MessagePipeCredentials(Credentials):
     """None are needed: the link belongs to the installation."""
 
 
+class SmppLinkCredentials(Credentials):
+    """What a message needs to know of the link; its owner, the session, has the rest."""
+
+    sender: str = ""  # of every message; "": the message's own
+
+
 # Without a link --------------------------------------------------------------------------------------------
 
 
@@ -48,10 +54,10 @@ def classify_capture(result: CaptureResult) -> Outcome:
 # Over SMPP -------------------------------------------------------------------------------------------------
 
 
-def build_submission(message: OutboundMessage, _: MessagePipeCredentials) -> SmppSubmission:
-    """The text, for the session."""
+def build_submission(message: OutboundMessage, credentials: SmppLinkCredentials) -> SmppSubmission:
+    """The text, for the session, from the link's sender, else the message's, else none, which the SMSC may fill."""
     sms = _sms(message)
-    return SmppSubmission(message.reference, sms.sender or "", message.recipient, sms.text)
+    return SmppSubmission(message.reference, credentials.sender or sms.sender or "", message.recipient, sms.text)
 
 
 def _sms(message: OutboundMessage) -> Sms:
@@ -113,7 +119,7 @@ SMPP_LINK = Package(
     name=MESSAGEPIPE.name,
     title=MESSAGEPIPE.title,
     channels=MESSAGEPIPE.channels,
-    credentials=MessagePipeCredentials,
+    credentials=SmppLinkCredentials,
     transport=TransportKind.SMPP,
     build=build_submission,
     classify=classify_submission,

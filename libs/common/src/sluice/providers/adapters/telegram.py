@@ -95,19 +95,20 @@ def build(message: OutboundMessage, credentials: TelegramCredentials) -> httpx.R
 _INVALID = Declined(Reason.INVALID_CONTENT)
 _NOT_ALLOWED = Declined(Reason.POLICY)  # of this bot in this chat
 _UNKNOWN_CHAT = RecipientRejected(Reason.UNKNOWN_RECIPIENT)
+_OPTED_OUT = RecipientRejected(Reason.UNSUBSCRIBED)  # the same fact as the update with the status "kicked"
 
 # Part of the description, in lower case.
 ERROR_TEXTS: Mapping[tuple[int, str], Refusal] = {
-    (403, "bot was blocked by the user"): RecipientRejected(Reason.BLOCKED, gone=True),
-    (403, "user is deactivated"): RecipientRejected(Reason.DISABLED, gone=True),
+    (403, "bot was blocked by the user"): _OPTED_OUT,
+    (403, "user is deactivated"): RecipientRejected(Reason.DISABLED),
     (403, "bot can't initiate conversation with a user"): RecipientRejected(Reason.UNREACHABLE),
-    (403, "bot was kicked from the"): RecipientRejected(Reason.BLOCKED, gone=True),
+    (403, "bot was kicked from the"): _OPTED_OUT,
     (403, "bot is not a member of the"): RecipientRejected(Reason.BLOCKED),
-    (403, "the group chat was deleted"): RecipientRejected(Reason.UNKNOWN_RECIPIENT, gone=True),
+    (403, "the group chat was deleted"): _UNKNOWN_CHAT,
     (400, "chat not found"): _UNKNOWN_CHAT,
     (400, "peer_id_invalid"): _UNKNOWN_CHAT,
     # The chat has a new id, ``migrate_to_chat_id``; this one never comes back.
-    (400, "group chat was upgraded to a supergroup"): RecipientRejected(Reason.UNKNOWN_RECIPIENT, gone=True),
+    (400, "group chat was upgraded to a supergroup"): _UNKNOWN_CHAT,
     (400, "message text is empty"): _INVALID,
     (400, "message is too long"): Declined(Reason.TOO_LARGE),
     (400, "can't parse entities"): _INVALID,

@@ -221,5 +221,4 @@ TWILIO = Package(
     docs_url="https://www.twilio.com/docs/messaging/api/message-resource",
     receipts=ReceiptSource.WEBHOOK,
     segments=True,
-    names_sender=lambda account, _: account.from_ is not None or account.messaging_service_sid is not None,
 )

@@ -155,9 +155,16 @@ EVENT_TYPES: Mapping[str, tuple[EventType, ...]] = {
 }
 
 
-def read_events(body: bytes, *, phone_number_id: str | None = None, waba_id: str | None = None) -> list[WebhookEvent]:
+def read_events(
+    body: bytes,
+    *,
+    phone_number_id: str | None = None,
+    waba_id: str | None = None,
+    event_types: Mapping[str, tuple[EventType, ...]] = EVENT_TYPES,
+) -> list[WebhookEvent]:
     """Every status and inbound message of a batch; only those of this number and account where they are given.
 
+    ``event_types``: those of the package, by status.
     One webhook serves all numbers of an app, of whatever customer.
     """
     events: list[WebhookEvent] = []
@@ -171,7 +178,7 @@ def read_events(body: bytes, *, phone_number_id: str | None = None, waba_id: str
                 continue
             if phone_number_id is not None and sender.get("phone_number_id") != phone_number_id:
                 continue
-            events += (event for status in _objects(value, "statuses") for event in _receipts(status))
+            events += (event for status in _objects(value, "statuses") for event in _receipts(status, event_types))
             events += filter(None, (_inbound(message, sender) for message in _objects(value, "messages")))
     return events
 
@@ -181,11 +188,11 @@ def _objects(owner: Mapping[str, Any], name: str) -> Iterator[dict[str, Any]]:
     return (one for one in found if isinstance(one, dict)) if isinstance(found, list) else iter(())
 
 
-def _receipts(status: Mapping[str, Any]) -> Iterator[DeliveryReceipt]:
+def _receipts(status: Mapping[str, Any], event_types: Mapping[str, tuple[EventType, ...]]) -> Iterator[DeliveryReceipt]:
     wamid, word = _wamid(status), text_of(status.get("status")) or ""
     error = next(_objects(status, "errors"), {})
     code = code_of(error)
-    for type_ in EVENT_TYPES.get(word, ()) if wamid else ():
+    for type_ in event_types.get(word, ()) if wamid else ():
         yield DeliveryReceipt(
             receipt_id=f"{type_}:{wamid}",
             type=type_,

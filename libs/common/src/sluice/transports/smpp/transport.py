@@ -18,7 +18,6 @@ from sluice.transports.smpp.session import SmppSession
 class SubmitSettings:
     """How the link submits. A type of number or numbering plan of None follows from the form of the sender."""
 
-    sender: str = ""  # of every message; "": the message's own
     source_ton: int | None = None
     source_npi: int | None = None
     dest_ton: int = 1
@@ -28,9 +27,8 @@ class SubmitSettings:
     message_ids: MessageIdFormat = MessageIdFormat.AS_IS
 
     def source(self, sender: str) -> Address:
-        """The source address: the link's sender, else the message's, else none, which the SMSC may fill."""
-        used = self.sender or sender
-        usual = Address.of(used) if used else Address(0, 0, "")
+        """The source address; without a sender an empty one, which the SMSC may fill."""
+        usual = Address.of(sender) if sender else Address(0, 0, "")
         return Address(
             usual.ton if self.source_ton is None else self.source_ton,
             usual.npi if self.source_npi is None else self.source_npi,
