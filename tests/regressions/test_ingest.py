@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from gateway.auth.principal import KeyPrincipal
+from gateway.domains.checker import DomainChecker
 from gateway.errors import IdempotencyConflict, ValidationFailed
 from gateway.ingest.ingest import MessageIngest
 from gateway.ingest.kafka_ingress import SendRequestConsumer
@@ -42,6 +43,7 @@ async def gateway(database, monkeypatch):
                 outbox=OutboxPublisher(pool, FakePublisher()),
                 templates=TemplateRenderer(pool, config),
                 unsubscribe_links=UnsubscribeLinks(lambda: [bytes(32)], public_url=None),
+                domains=DomainChecker(),
                 requeue_after=timedelta(seconds=8),
                 max_pending=100,
                 dispatch_queue_limit=4000,

@@ -96,6 +96,7 @@ class Gateway:
         self.outbox = OutboxPublisher(pool, bus)
         self.templates = TemplateRenderer(pool, config)
         self.unsubscribe_links = UnsubscribeLinks(lambda: [bytes(32)], public_url="http://gateway")
+        self.domains = DomainChecker(servers=["127.0.0.1:1"], mail_domain="mail.sluice.example")
         self.ingest = self._message_ingest(pool)
         self.cipher = CredentialCipher(lambda: [bytes(32)])
         self.outgoing = LOOPBACK
@@ -107,7 +108,6 @@ class Gateway:
         self.ingress = SendRequestConsumer(self.authenticator, self.ingest, bus, max_body=max_body)
         self.health = {}
         self.providers = ProviderAccess({}, ProviderTester(LOCAL), "https://gateway.example/")
-        self.domains = DomainChecker(servers=["127.0.0.1:1"], mail_domain="mail.sluice.example")
         self.rate_limits = RateLimits(TokenBuckets(None), self.config)
         self.event_source = FakeEventSource()
         self.events = EventFeed(self.event_source)
@@ -136,6 +136,7 @@ class Gateway:
             outbox=self.outbox,
             templates=self.templates,
             unsubscribe_links=self.unsubscribe_links,
+            domains=self.domains,
             requeue_after=timedelta(seconds=8),
             max_pending=1000,
             dispatch_queue_limit=QUEUE_LIMIT,

@@ -8,12 +8,12 @@ from sluice.model.channel_group import ChannelGroup
 from sluice.model.ids import uuid7
 from sluice.model.message import Channel
 from sluice.runtime.errors import SluiceError
-from sluice.store import api_keys, channel_configs, projects, providers
+from sluice.store import api_keys, channel_configs, domains, projects, providers
 from sluice.store.api_keys import parse_key_prefix
 from sluice.store.channel_configs import ChannelConfig
 from sluice.store.cipher import CredentialCipher
 from sluice.store.config_cache import ConfigCache
-from sluice.store.logins import GATEWAY, WORKER
+from sluice.store.logins import GATEWAY, ROUTER, WORKER
 from tests.engine import as_login
 from tests.examples import NOON, after, an_id
 from tests.polling import wait_until
@@ -302,3 +302,40 @@ async def test_a_project_has_one_configuration_of_a_group(pool, project):
     assert not await channel_configs.create_config(pool, replace(config, enabled=False))
     assert await channel_configs.list_configs(pool, project.id) == [config]
     assert config.sender == '"Shop, the best" <shop@example.com>'
+
+
+async def test_what_checks_of_domains_have_found_is_known_in_projects_that_refuse_other_senders(
+    cache, pool, project, store_database
+):
+    def statuses(found=cache):
+        return found.domain_statuses(project.id, "shop.example")
+
+    domain = await domains.create_domain(pool, project.id, domain="shop.example", token="t", now=NOON)
+    other = await a_project(pool, "other")
+    await domains.create_domain(pool, other.id, domain="other.example", token="t", now=NOON)
+    await domains.record_check(pool, project.id, domain.id, statuses={"spf": "missing"}, now=NOON)
+    await pool.execute("UPDATE projects SET verified_senders_only = true WHERE id = $1", project.id)
+    await wait_until(lambda: statuses() == {"spf": "missing"})
+
+    await domains.record_check(pool, project.id, domain.id, statuses={"spf": "verified"}, now=NOON)
+    await wait_until(lambda: statuses() == {"spf": "verified"})
+    assert cache.projects[project.id].verified_senders_only
+    assert await domains.list_statuses(pool) == {(project.id, "shop.example"): {"spf": "verified"}}
+    assert await domains.list_statuses(pool, other.id) == {}
+    for login in (ROUTER, WORKER):
+        async with ConfigCache().subscribed(as_login(store_database, login)) as found:
+            assert statuses(found) == {"spf": "verified"}
+
+    await domains.delete_domain(pool, project.id, domain.id)
+    await wait_until(lambda: statuses() == {})
+
+
+async def test_what_checks_have_found_is_forgotten_with_the_setting(cache, pool, project):
+    domain = await domains.create_domain(pool, project.id, domain="shop.example", token="t", now=NOON)
+    await domains.record_check(pool, project.id, domain.id, statuses={"spf": "verified"}, now=NOON)
+    await pool.execute("UPDATE projects SET verified_senders_only = true")
+    await wait_until(lambda: cache.domain_statuses(project.id, "shop.example"))
+
+    await pool.execute("UPDATE projects SET verified_senders_only = false")
+
+    await wait_until(lambda: not cache.domain_statuses(project.id, "shop.example"))

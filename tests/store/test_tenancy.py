@@ -314,7 +314,13 @@ OPERATIONS = {
     "projects.list_projects": lambda db, ours: projects.list_projects(db, ours.id),
     "projects.list_projects_of": lambda db, ours: projects.list_projects_of(db, [ours.id], limit=9),
     "projects.update_project": lambda db, ours: projects.update_project(
-        db, ours.id, slug="taken", name="Taken", default_sender=None, routing_policy=RoutingPolicy.SEED
+        db,
+        ours.id,
+        slug="taken",
+        name="Taken",
+        default_sender=None,
+        routing_policy=RoutingPolicy.SEED,
+        verified_senders_only=True,
     ),
     "provider_health.list_changes": lambda db, ours: provider_health.list_changes(
         db, [ours.provider_id], since=NOON, until=after(1)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from gateway.apis.rendering import render_v1
 from gateway.auth.principal import KeyPrincipal
+from gateway.domains.checker import DomainChecker
 from gateway.errors import ApiError, ValidationFailed
 from gateway.ingest import command
 from gateway.ingest.ingest import MessageIngest
@@ -42,6 +43,7 @@ def an_ingest(sender=None):
         outbox=None,
         templates=None,
         unsubscribe_links=UnsubscribeLinks(lambda: [bytes(32)], public_url=None),
+        domains=DomainChecker(),
         requeue_after=timedelta(seconds=8),
         max_pending=10,
         dispatch_queue_limit=4000,

@@ -3964,6 +3964,8 @@ export interface components {
         /**
          * ProjectResponse
          * @description A project. ``role``: that of the person who asks; null for an API key.
+         *
+         *     ``verified_senders_only``: whether e-mail from a domain that is not `verified` is refused.
          */
         ProjectResponse: {
             /** Id */
@@ -3974,6 +3976,8 @@ export interface components {
             name: string;
             /** Default Sender */
             default_sender: string | null;
+            /** Verified Senders Only */
+            verified_senders_only: boolean;
             routing: components["schemas"]["Routing"];
             role: components["schemas"]["V1Role"] | null;
             /**
@@ -4879,6 +4883,8 @@ export interface components {
         /**
          * UpdateProjectRequest
          * @description What changes; the rest stays. ``default_sender``: null for none. ``routing``: null for the default.
+         *
+         *     ``verified_senders_only``: whether e-mail from a domain that is not `verified` is refused.
          * @example {
          *       "default_sender": "Web shop <hello@shop.example>"
          *     }
@@ -4890,6 +4896,8 @@ export interface components {
             slug?: string | null;
             /** Default Sender */
             default_sender?: string | null;
+            /** Verified Senders Only */
+            verified_senders_only?: boolean | null;
             routing?: components["schemas"]["Routing"] | null;
         };
         /**

@@ -107,6 +107,19 @@ async def test_the_sender_is_that_of_the_e_mail_configuration(api, deliverer, ma
     assert message.json()["from"] == "Nobu <hello@example.com>"
 
 
+async def test_a_sender_of_a_domain_that_is_not_verified_is_refused_where_the_project_says_so(api, deliverer, mail):
+    config = {"senderEmail": "hello@shop.example", "senderName": "Nobu"}
+    await api.ask("POST", "/email-config", project_id=api.project_id, json=config)
+    await api.gateway.pool.execute("UPDATE projects SET verified_senders_only = true WHERE slug = 'shop'")
+    await wait_until(lambda: api.gateway.config.channel_config(api.project_id, Channel.EMAIL))
+    await wait_until(lambda: getattr(known_project(api), "verified_senders_only", None))
+
+    answer = await send(api, mail)
+
+    assert "the domain shop.example is not verified" in error_of(answer, 400)
+    assert deliverer.calls == []
+
+
 async def test_a_person_names_the_project_in_the_body(api, deliverer, mail):
     body = {"templateId": mail, **EMAIL}
 

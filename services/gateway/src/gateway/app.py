@@ -69,11 +69,11 @@ async def open_services(
     """The services of one gateway process, running until the block ends."""
     cipher = CredentialCipher(settings.read_encryption_keys)
     providers = _provider_access(settings)
-    outbox = OutboxPublisher(pool, bus.publisher)
+    outbox, templates = OutboxPublisher(pool, bus.publisher), TemplateRenderer(pool, config)
     receipts = _receipt_endpoint(settings, pool, config, outbox, providers.links, cipher)
-    templates = TemplateRenderer(pool, config)
     unsubscribe_links = UnsubscribeLinks(settings.read_encryption_keys, public_url=settings.public_url)
-    ingest = _message_ingest(settings, pool, config, bus.publisher, outbox, templates, unsubscribe_links)
+    domains = DomainChecker(servers=settings.dns_servers, mail_domain=settings.mail_domain)
+    ingest = _message_ingest(settings, pool, config, bus.publisher, outbox, templates, unsubscribe_links, domains)
     authenticator = ApiKeyAuthenticator(config, pool, accepts_plain_keys=settings.kafka_plain_api_keys)
     async with AsyncExitStack() as stack:
         redis = await stack.enter_async_context(_open_redis(settings.redis_url, settings.redis_login()))
@@ -92,7 +92,7 @@ async def open_services(
             unsubscribe_links=unsubscribe_links,
             accounts=accounts,
             providers=providers,
-            domains=DomainChecker(servers=settings.dns_servers, mail_domain=settings.mail_domain),
+            domains=domains,
             cipher=cipher,
             health=bus.health,
             publisher=bus.publisher,
@@ -149,6 +149,7 @@ def _message_ingest(
     outbox: OutboxPublisher,
     templates: TemplateRenderer,
     unsubscribe_links: UnsubscribeLinks,
+    domains: DomainChecker,
 ) -> MessageIngest:
     return MessageIngest(
         pool,
@@ -157,6 +158,7 @@ def _message_ingest(
         outbox=outbox,
         templates=templates,
         unsubscribe_links=unsubscribe_links,
+        domains=domains,
         requeue_after=timedelta(seconds=settings.requeue_after),
         max_pending=settings.max_pending_writes,
         dispatch_queue_limit=settings.dispatch_queue_limit,

@@ -252,7 +252,7 @@ class AsyncProjects:
         return answer
 
     async def update(self, slug: str, **fields: Any) -> ProjectResponse:
-        """Change ``name``, ``slug`` or ``default_sender``."""
+        """Change ``name``, ``slug``, ``default_sender``, ``verified_senders_only`` or ``routing``."""
         answer: ProjectResponse = await self._call(calls.update("projects", slug, body=fields))
         return answer
 

@@ -246,7 +246,7 @@ class Projects:
         return answer
 
     def update(self, slug: str, **fields: Any) -> ProjectResponse:
-        """Change ``name``, ``slug`` or ``default_sender``."""
+        """Change ``name``, ``slug``, ``default_sender``, ``verified_senders_only`` or ``routing``."""
         answer: ProjectResponse = self._call(calls.update("projects", slug, body=fields))
         return answer
 

@@ -247,6 +247,7 @@ class ProjectResponse(TypedDict):
     slug: str
     name: str
     default_sender: str | None
+    verified_senders_only: bool
     routing: dict[str, str]
     role: str | None
     created_at: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from uuid import UUID
 
@@ -15,7 +15,7 @@ from sluice.model.channel_group import GROUP_OF, ChannelGroup
 from sluice.model.message import Channel
 from sluice.model.routing_policy import RoutingPolicy
 from sluice.runtime.tasks import cancel_and_wait, supervised
-from sluice.store import api_keys, channel_configs, projects, providers
+from sluice.store import api_keys, channel_configs, domains, projects, providers
 from sluice.store.api_keys import ApiKey
 from sluice.store.channel_configs import ChannelConfig
 from sluice.store.db import UNAVAILABLE_ERRORS
@@ -49,6 +49,7 @@ class ConfigCache:
         self.projects: dict[UUID, Project] = {}
         self.providers: dict[UUID, ProviderRow] = {}
         self._channel_configs: dict[tuple[UUID, ChannelGroup], ChannelConfig] = {}
+        self._domain_statuses: dict[tuple[UUID, str], Mapping[str, str]] = {}
         self._keys: dict[str, ApiKey] = {}
         self._enabled_providers: dict[tuple[UUID, Channel], tuple[Candidate, ...]] = {}
         self.loaded = asyncio.Event()
@@ -73,6 +74,12 @@ class ConfigCache:
     def channel_config(self, project_id: UUID, channel: Channel) -> ChannelConfig | None:
         """The configuration of the channel's group, if the project has one."""
         return self._channel_configs.get((project_id, GROUP_OF[channel]))
+
+    def domain_statuses(self, project_id: UUID, domain: str) -> Mapping[str, str]:
+        """What the newest check of a domain has found, by the purpose of a record, if the project refuses senders of
+        other domains; otherwise, and of a domain that it does not have, nothing.
+        """
+        return self._domain_statuses.get((project_id, domain), {})
 
     def key(self, prefix: str) -> ApiKey | None:
         """The active key with this public prefix."""
@@ -157,7 +164,9 @@ class ConfigCache:
         key_rows = await api_keys.list_keys(connection, project_id)
         provider_rows = await providers.list_providers(connection, project_id)
         config_rows = await channel_configs.list_configs(connection, project_id)
+        domain_statuses = await domains.list_statuses(connection, project_id)
         self._drop(project_id)
+        self._domain_statuses.update(domain_statuses)
         self._channel_configs.update(((row.project_id, row.channel_group), row) for row in config_rows)
         self.projects.update((project.id, project) for project in project_rows)
         self._keys.update((key.key_prefix, key) for key in key_rows)
@@ -171,7 +180,7 @@ class ConfigCache:
     def _drop(self, project_id: UUID | None) -> None:
         if project_id is None:
             self.projects, self._keys, self.providers, self._enabled_providers = {}, {}, {}, {}
-            self._channel_configs = {}
+            self._channel_configs, self._domain_statuses = {}, {}
             return
         self.projects.pop(project_id, None)
         self._keys = {prefix: key for prefix, key in self._keys.items() if key.project_id != project_id}
@@ -180,3 +189,6 @@ class ConfigCache:
             scope: rows for scope, rows in self._enabled_providers.items() if scope[0] != project_id
         }
         self._channel_configs = {scope: row for scope, row in self._channel_configs.items() if scope[0] != project_id}
+        self._domain_statuses = {
+            scope: found for scope, found in self._domain_statuses.items() if scope[0] != project_id
+        }

@@ -79,6 +79,18 @@ async def list_domains(db: Db, project_id: UUID, *, limit: int, before: UUID | N
     return [_domain(row) for row in rows]
 
 
+async def list_statuses(db: Db, project_id: UUID | None = None) -> dict[tuple[UUID, str], Mapping[str, str]]:
+    """The statuses of each project's domains, in the projects that refuse other senders: all of these, or one."""
+    rows = await db.fetch(
+        """
+        SELECT d.project_id, d.domain, d.statuses FROM domains d JOIN projects p ON p.id = d.project_id
+         WHERE p.verified_senders_only AND ($1::uuid IS NULL OR p.id = $1)
+        """,
+        project_id,
+    )
+    return {(row["project_id"], row["domain"]): json.loads(row["statuses"]) for row in rows}
+
+
 async def record_check(
     db: Db, project_id: UUID, domain_id: UUID, *, statuses: Mapping[str, str], now: datetime
 ) -> Domain | None:

@@ -32,9 +32,13 @@ class Project:
     routing_policy: RoutingPolicy
     created_at: datetime
     has_suppressions: bool = False  # False: no address was ever suppressed
+    verified_senders_only: bool = False  # True: e-mail from a domain that is not verified is refused
 
 
-_COLUMNS = "id, organization_id, slug, name, default_sender, routing_policy, created_at, has_suppressions"
+_COLUMNS = (
+    "id, organization_id, slug, name, default_sender, routing_policy, created_at, has_suppressions,"
+    " verified_senders_only"
+)
 
 
 def _project(row: Any) -> Project:
@@ -96,12 +100,20 @@ async def list_projects_of(
 
 
 async def update_project(
-    db: Db, project_id: UUID, *, slug: str, name: str, default_sender: str | None, routing_policy: RoutingPolicy
+    db: Db,
+    project_id: UUID,
+    *,
+    slug: str,
+    name: str,
+    default_sender: str | None,
+    routing_policy: RoutingPolicy,
+    verified_senders_only: bool,
 ) -> Project | None:
     """Replace the settings of a project; None if there is none."""
     row = await db.fetchrow(
         f"""
-        UPDATE projects SET slug = $2, name = $3, default_sender = $4, routing_policy = $5
+        UPDATE projects
+           SET slug = $2, name = $3, default_sender = $4, routing_policy = $5, verified_senders_only = $6
          WHERE id = $1 AND deleted_at IS NULL
         RETURNING {_COLUMNS}
         """,  # noqa: S608
@@ -110,6 +122,7 @@ async def update_project(
         name,
         default_sender,
         routing_policy,
+        verified_senders_only,
     )
     return None if row is None else _project(row)
 

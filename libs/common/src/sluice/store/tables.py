@@ -46,7 +46,7 @@ TABLES = (
         "projects",
         {
             GATEWAY: "SELECT, INSERT,"
-            " UPDATE (slug, name, default_sender, routing_policy, deleted_at, has_suppressions)",
+            " UPDATE (slug, name, default_sender, routing_policy, verified_senders_only, deleted_at, has_suppressions)",
             ROUTER: "SELECT, UPDATE (contents_erased_to)",
             WORKER: "SELECT",
             EVENT_WORKER: "SELECT (id, slug, has_suppressions), UPDATE (has_suppressions)",  # slug: for notices
@@ -226,7 +226,14 @@ TABLES = (
         {GATEWAY: "SELECT, INSERT, DELETE", OPERATOR: "SELECT (user_id, purpose), INSERT, DELETE"},
         project=None,
     ),
-    Table("domains", {GATEWAY: "SELECT, INSERT, UPDATE (statuses, checked_at), DELETE"}),
+    Table(
+        "domains",
+        {
+            GATEWAY: "SELECT, INSERT, UPDATE (statuses, checked_at), DELETE",
+            **dict.fromkeys((ROUTER, WORKER), "SELECT (project_id, domain, statuses)"),  # for their ConfigCache
+        },
+        read_whole_by=_GATEWAY,  # its ConfigCache
+    ),
     Table(
         "bulk_jobs",
         {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
@@ -83,6 +83,12 @@ class DomainChecker:
                 ExpectedRecord(Purpose.DKIM, "CNAME", "sendpipe._domainkey", target, lambda values: target in values),
             ]
         return [*found, ExpectedRecord(Purpose.DMARC, "TXT", "_dmarc", "v=DMARC1; p=none", _has_one_policy)]
+
+    def is_verified(self, statuses: Mapping[str, str]) -> bool:
+        """Whether these, by purpose, say of every record that it was found. A record that is no longer asked for does
+        not count.
+        """
+        return all(statuses.get(record.purpose.value) == RecordStatus.VERIFIED for record in self.records(""))
 
     async def check(self, domain: str, records: Sequence[ExpectedRecord]) -> list[RecordStatus]:
         """The status of each record of the domain now; DNS failures are ``unknown``, never an exception."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from uuid import UUID
 
 from fastapi import APIRouter, Request
@@ -83,14 +84,14 @@ def _serialize(domain: Domain, services: Services) -> DomainResponse:
     return DomainResponse(
         id=ids.encode_id("dom", domain.id),
         domain=domain.domain,
-        status=_status({record.status for record in records}),
+        status=DomainStatus.VERIFIED if services.domains.is_verified(domain.statuses) else _open_status(records),
         records=records,
         checked_at=None if domain.checked_at is None else rfc3339(domain.checked_at),
         created_at=rfc3339(domain.created_at),
     )
 
 
-def _status(found: set[RecordStatus]) -> DomainStatus:
-    if found == {RecordStatus.VERIFIED}:
-        return DomainStatus.VERIFIED
+def _open_status(records: Sequence[DomainRecordResponse]) -> DomainStatus:
+    """Of a domain that is not verified."""
+    found = {record.status for record in records}
     return DomainStatus.PENDING if found <= {RecordStatus.PENDING, RecordStatus.VERIFIED} else DomainStatus.FAILED

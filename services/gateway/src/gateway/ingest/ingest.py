@@ -14,6 +14,7 @@ from uuid import UUID
 import asyncpg
 
 from gateway.auth.principal import Principal
+from gateway.domains.checker import DomainChecker
 from gateway.errors import ApiError, ChannelDisabled, IdempotencyConflict, Unavailable, ValidationFailed
 from gateway.ingest.command import MAX_LIFETIME, SendCommand, to_new_message
 from gateway.ingest.dispatch_quota import DispatchQuota
@@ -27,6 +28,7 @@ from sluice.bus.messages import DeliveryTask
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Topic
 from sluice.delivery.outbox import OutboxPublisher
+from sluice.model.address import parse_address
 from sluice.model.destination import destination_of
 from sluice.model.ids import created_at_of, encode_id
 from sluice.model.message import Channel
@@ -82,6 +84,7 @@ class MessageIngest:
         outbox: OutboxPublisher,
         templates: TemplateRenderer,
         unsubscribe_links: UnsubscribeLinks,
+        domains: DomainChecker,
         requeue_after: timedelta,
         max_pending: int,
         dispatch_queue_limit: int,
@@ -93,6 +96,7 @@ class MessageIngest:
         self._outbox = outbox
         self._templates = templates
         self._unsubscribe_links = unsubscribe_links
+        self._domains = domains
         self._requeue_after = requeue_after
         self._quota = DispatchQuota(dispatch_queue_limit)
         self._project_quota = ProjectQuota(project_limits)
@@ -349,12 +353,24 @@ class MessageIngest:
             raise ChannelDisabled(f"The {found.channel_group}-config of the project is disabled: nothing is sent.")
 
     def _sender(self, command: SendCommand, project_id: UUID) -> str | None:
-        if command.sender is not None or command.channel is not Channel.EMAIL:
+        if command.channel is not Channel.EMAIL:
             return command.sender
         project = self._config.projects.get(project_id)
-        if project is None or project.default_sender is None:
+        sender = command.sender
+        if sender is None and project is not None:
+            sender = project.default_sender
+        if sender is None:
             raise ValidationFailed("from: is required, because the project has no default sender", field="from")
-        return project.default_sender
+        if project is not None and project.verified_senders_only:
+            self._require_verified(parse_address(sender).domain, project_id)
+        return sender
+
+    def _require_verified(self, domain: str, project_id: UUID) -> None:
+        if not self._domains.is_verified(self._config.domain_statuses(project_id, domain)):
+            raise ValidationFailed(
+                f"from: the domain {domain} is not verified, and this project sends from verified domains only",
+                field="from",
+            )
 
     def _enqueue(self, message: NewMessage) -> None:
         """Publish the delivery tasks. The recovery loop enqueues what Kafka does not store, and the backlog."""

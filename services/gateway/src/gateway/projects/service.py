@@ -26,6 +26,7 @@ from sluice.store.projects import Project
 from sluice.store.sessions import Session
 
 _NO_PROJECT = "There is no such project, or you are not a member of it."
+_SETTINGS = ("name", "slug", "default_sender", "routing_policy", "verified_senders_only")
 _SLUG_STEM, _SLUG_TAIL = 40, 4  # letters that stay, random bytes behind them
 
 
@@ -123,7 +124,7 @@ async def find(services: Services, principal: Principal) -> Project:
 
 
 async def update(services: Services, principal: Principal, changes: Mapping[str, Any], actor: Actor) -> Project:
-    """Change ``name``, ``slug``, ``default_sender`` or ``routing_policy`` of the principal's project.
+    """Change fields of the principal's project, those of ``_SETTINGS``.
 
     Raises:
         SlugTaken: another project has the slug.
@@ -136,7 +137,7 @@ async def update(services: Services, principal: Principal, changes: Mapping[str,
             found = await projects.list_projects(db, principal.project_id)
             if not found:
                 raise NotFound(_NO_PROJECT)
-            fields = {name: getattr(found[0], name) for name in ("name", "slug", "default_sender", "routing_policy")}
+            fields = {name: getattr(found[0], name) for name in _SETTINGS}
             changed = {name: value for name, value in changes.items() if value != fields[name]}
             if not changed:
                 return found[0]

@@ -85,6 +85,7 @@ def _serialize(project: Project, role: Role | None) -> ProjectResponse:
         slug=project.slug,
         name=project.name,
         default_sender=project.default_sender,
+        verified_senders_only=project.verified_senders_only,
         routing=Routing(policy=project.routing_policy),
         role=None if role is None else v1_role(role),
         created_at=rfc3339(project.created_at),

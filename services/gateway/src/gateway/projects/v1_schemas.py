@@ -36,7 +36,10 @@ class Routing(BaseModel):
 
 
 class UpdateProjectRequest(BaseModel):
-    """What changes; the rest stays. ``default_sender``: null for none. ``routing``: null for the default."""
+    """What changes; the rest stays. ``default_sender``: null for none. ``routing``: null for the default.
+
+    ``verified_senders_only``: whether e-mail from a domain that is not `verified` is refused.
+    """
 
     model_config = ConfigDict(
         extra="forbid",
@@ -47,23 +50,28 @@ class UpdateProjectRequest(BaseModel):
     name: Short | None = None
     slug: Slug | None = None
     default_sender: NamedAddress | None = None
+    verified_senders_only: bool | None = None
     routing: Routing | None = None
 
     @model_validator(mode="after")
     def _has_no_null(self) -> UpdateProjectRequest:
-        for field in ("name", "slug"):
+        for field in ("name", "slug", "verified_senders_only"):
             if field in self.model_fields_set and getattr(self, field) is None:
                 raise ValueError(f"{field} must not be null")
         return self
 
 
 class ProjectResponse(BaseModel):
-    """A project. ``role``: that of the person who asks; null for an API key."""
+    """A project. ``role``: that of the person who asks; null for an API key.
+
+    ``verified_senders_only``: whether e-mail from a domain that is not `verified` is refused.
+    """
 
     id: str
     slug: str
     name: str
     default_sender: str | None
+    verified_senders_only: bool
     routing: Routing
     role: V1Role | None
     created_at: Timestamp
