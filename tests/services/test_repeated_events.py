@@ -39,7 +39,7 @@ from tests.services.test_worker import harness, provider, transport  # noqa: F40
 
 ATTEMPTS = {
     "accepted": Accepted("their-1", ("their-1",), "captured"),
-    "recipient rejected": RecipientRejected(Reason.INVALID_ADDRESS, "550 no such user", gone=True),
+    "recipient rejected": RecipientRejected(Reason.INVALID_ADDRESS, "550 no such user"),
     "message declined": Declined(Reason.SPAM, "554 looks like spam"),
     "account declined": Declined(Reason.OTHER, "account closed", Scope.ACCOUNT),
     "account throttled": Throttled("slow down", seconds(90.5)),
