@@ -76,7 +76,8 @@ def test_a_replayed_hang_is_noticed_while_calls_go_on_to_begin_as_in_a_worker():
         routing.tick(number * TICK)
 
     [seen] = routing.select(a_task(channel=Channel.SMS), 10.0).assessments
-    assert seen.state is not None and seen.state.status == "degraded"
+    assert seen.state is not None
+    assert seen.state.status == "degraded"
 
 
 @pytest.mark.parametrize("policy", [RoutingPolicy.ADAPTIVE, RoutingPolicy.SEED])

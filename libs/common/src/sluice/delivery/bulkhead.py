@@ -273,7 +273,7 @@ class Bulkhead(Generic[J]):
 
 
 class ObservedCall(Generic[J]):
-    """One call, as its bulkhead sees it. The worker and the replay of recorded traffic tell a bulkhead of their calls
+    """One call, as its bulkhead sees it. The worker and the replay of recorded traffic report their calls to a bulkhead
     through it, so that the policy that is simulated is the one that runs.
     """
 
