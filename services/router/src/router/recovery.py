@@ -152,6 +152,9 @@ class Recovery:
                 self._pool, low_watermarks=low_watermarks, requeue_after=self._requeue_after, limit=_BATCH
             )
             assert failpoints.hit("recovery.requeued")
+            for pending in due:
+                reason = "between_attempts" if pending.attempt_count else "never_attempted"
+                metrics.series(metrics.REQUEUED_DELIVERIES, reason).inc()
             if not await self._enqueue_all(due, now) or len(due) < _BATCH:
                 return
 
@@ -176,7 +179,6 @@ class Recovery:
 
     def _enqueue(self, pending: PendingDelivery, now: datetime) -> PublishResult:
         first = pending.attempt_count == 0
-        metrics.series(metrics.REQUEUED_DELIVERIES, "never_attempted" if first else "between_attempts").inc()
         task = task_for(pending, now, idempotent=self._idempotent(pending))
         return self._publisher.publish(Topic.ACCEPTED if first else Topic.REROUTE, None, task.encode(), task.headers())
 
