@@ -39,7 +39,12 @@ def provider():
 
 
 @pytest.fixture
-async def recovery(store, bus, progress, provider):
+def health():
+    return {}
+
+
+@pytest.fixture
+async def recovery(store, bus, progress, provider, health):
     async with SettlementWriter(store.router, bus).running() as settlements:
         yield Recovery(
             pool=store.router,
@@ -47,6 +52,7 @@ async def recovery(store, bus, progress, provider):
             publisher=bus,
             settlements=settlements,
             progress=progress,
+            health=health,
             settings=RecoverySettings(
                 postgres_dsn="unused", kafka_bootstrap_servers="unused:1", dispatch_queue_limit=3, retry_schedule=()
             ),
