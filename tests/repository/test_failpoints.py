@@ -36,6 +36,7 @@ STORE_WRITES = {
     "bulk_jobs.finish_chunk",
     "bulk_jobs.finish_upload",
     "backlog.dequeue",
+    "backlog.make_due",
     "cancellation.cancel",
     "cancellation.revoke_in_doubt",
     "deliveries.claim",
@@ -214,7 +215,8 @@ EXEMPT = {
     "libs/common/src/sluice/delivery/tokens.py:_send": "the worker has points before and after it",
     "libs/common/src/sluice/delivery/receipts.py:_accept_tokens": "moves no delivery; a repeat is accepted again",
     "libs/common/src/sluice/delivery/sandbox_receipts.py:write_due_receipts": "the sink that it calls has points",
-    "services/gateway/src/gateway/providers/service.py:probe": "moves no delivery; a person asks again",
+    "services/gateway/src/gateway/providers/service.py:_request_probe": "moves no delivery; a person asks again",
+    "services/router/src/router/suspensions.py:run_once": "one statement, which another router makes as well",
     "services/router/src/router/recovery.py:_enqueue": "its only caller has points before and after it",
     "services/gateway/src/gateway/ingest/ingest.py:_enqueue": "its only caller has points before and after it",
 }

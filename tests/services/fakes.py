@@ -108,7 +108,12 @@ class FakeSettlementWriter:
 
 
 class FakeTransport:
-    """Records requests and responds with ``response`` once ``gate`` is open; raises it if it is an exception."""
+    """Records requests and responds with ``response`` once ``gate`` is open; raises it if it is an exception.
+
+    As every transport, it says that a step begins: one of ``limit`` seconds at most.
+    """
+
+    limit = 60.0
 
     def __init__(self, response):
         self.response = response
@@ -117,6 +122,7 @@ class FakeTransport:
         self.gate.set()
 
     async def exchange(self, request, *, deadline, on_progress):
+        on_progress(self.limit)
         self.requests.append(request)
         await self.gate.wait()
         if isinstance(self.response, Exception):

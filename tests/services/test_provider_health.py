@@ -179,6 +179,8 @@ async def test_another_projects_health_is_not_found(gateway, path):
     error_of(await ask(gateway, first, path, key=await gateway.new_project("other")), 404, "NOT_FOUND")
 
 
+RIGHT = {"host": "smtp.example.com", "port": 587, "auth": {"user": "shop", "pass": "right"}}
+
 # -- probes ------------------------------------------------------------------------------------------------------------
 
 
@@ -198,6 +200,39 @@ async def test_a_probe_is_requested_of_the_health_service_and_audited(gateway):
     )
     rows = await gateway.pool.fetch("SELECT action FROM audit_log WHERE noun = 'provider'")
     assert [row["action"] for row in rows] == ["probed"]
+
+
+@pytest.mark.parametrize(
+    ("status", "enabled", "changes", "types"),
+    [
+        ("unhealthy", True, {"credentials": RIGHT}, ["provider_probe_requested"]),
+        ("unhealthy", False, {"enabled": True}, ["provider_probe_requested"]),
+        ("unhealthy", False, {"credentials": RIGHT}, []),
+        ("unhealthy", True, {"enabled": False}, []),
+        ("unhealthy", True, {"name": "another", "priority": 7}, []),
+        ("healthy", True, {"credentials": RIGHT}, []),
+        (None, True, {"credentials": RIGHT}, []),
+    ],
+)
+async def test_a_provider_whose_account_was_mended_is_probed(gateway, status, enabled, changes, types):
+    (first,) = await with_providers(gateway, "first")
+    await gateway.pool.execute("UPDATE providers SET enabled = $1", enabled)
+    if status:
+        gateway.health[first] = health_of(a_candidate(id=first), status)
+
+    assert (await ask(gateway, first, "", method="PATCH", json=changes)).status_code == 200
+
+    assert [json.loads(value)["type"] for value in gateway.bus.on("delivery.events")] == types
+
+
+async def test_credentials_are_changed_although_the_bus_is_unavailable(gateway):
+    (first,) = await with_providers(gateway, "first")
+    gateway.health[first] = health_of(a_candidate(id=first), "unhealthy")
+    gateway.bus.unavailable = True
+
+    answer = await ask(gateway, first, "", method="PATCH", json={"credentials": RIGHT})
+
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize("status", [None, "healthy"])

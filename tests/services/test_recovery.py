@@ -39,7 +39,12 @@ def provider():
 
 
 @pytest.fixture
-async def recovery(store, bus, progress, provider):
+def health():
+    return {}
+
+
+@pytest.fixture
+async def recovery(store, bus, progress, provider, health):
     async with SettlementWriter(store.router, bus).running() as settlements:
         yield Recovery(
             pool=store.router,
@@ -47,6 +52,7 @@ async def recovery(store, bus, progress, provider):
             publisher=bus,
             settlements=settlements,
             progress=progress,
+            health=health,
             settings=RecoverySettings(
                 postgres_dsn="unused", kafka_bootstrap_servers="unused:1", dispatch_queue_limit=3, retry_schedule=()
             ),
@@ -73,6 +79,11 @@ def ids(*messages):
 
 def value_of(metric):
     return sum(sample.value for sample in next(iter(metric.collect())).samples)
+
+
+def requeued():
+    samples = next(iter(metrics.REQUEUED_DELIVERIES.collect())).samples
+    return sum(sample.value for sample in samples if sample.name.endswith("_total"))
 
 
 async def test_the_backlog_is_enqueued(store, bus, recovery):
@@ -114,9 +125,21 @@ async def test_a_delivery_whose_record_is_lost_is_requeued(store, bus, recovery,
     assert tasks(bus) == []
 
     progress.low_watermark = ago(59)
+    counted = requeued()
     await recovery.run_once()
 
     assert {task.delivery_id for task in tasks(bus)} == ids(message)
+    assert requeued() == counted + 1
+
+
+async def test_scheduled_messages_and_the_backlog_are_not_counted_as_requeued(store, bus, recovery):
+    """Their number is no sign of lost records; an alert fires at 0.1 in a second."""
+    await store.accept(a_backlogged_message(), a_backlogged_message(when=ago(600)))
+    counted = requeued()
+
+    await recovery.run_once()
+
+    assert (len(tasks(bus)), requeued()) == (2, counted)
 
 
 async def test_a_delivery_between_attempts_is_rerouted_with_its_history(store, bus, recovery, provider):

@@ -532,6 +532,24 @@ async def test_a_fast_provider_is_found_unresponsive_early_and_its_deliveries_ar
         await wait_until(lambda: len(unresponsive_reports(long_timeout)) == 1 and len(long_timeout.rerouted) == 2)
 
 
+async def test_a_provider_that_hangs_is_reported_although_calls_go_on_to_begin_and_slots_are_free(
+    long_timeout, provider
+):
+    await long_timeout.handle(*await long_timeout.some(3, provider))
+    records = []
+
+    async def reported():
+        records.extend(await long_timeout.some(1, provider))
+        await long_timeout.worker.handle_batch(records[-1:])
+        return unresponsive_reports(long_timeout)
+
+    async with long_timeout.unanswered():
+        await wait_until(reported)
+
+        assert not any(one.acked for one in records)
+    await wait_until(lambda: all(one.acked for one in records))
+
+
 async def test_few_unanswered_calls_are_no_evidence_before_the_queue_timeout(long_timeout, provider):
     long_timeout.config.change(provider, settings={"concurrency": 2})
     await long_timeout.handle(*await long_timeout.some(2, provider))
@@ -743,21 +761,18 @@ async def test_a_late_failure_changes_nothing(harness, provider, transport):
 # -- slow calls ------------------------------------------------------------------------------------------------------
 
 
-class ProgressingTransport(FakeTransport):
-    """Reports progress with ``limit`` seconds for the next step, then waits as a FakeTransport does."""
-
-    limit = 60.0
+class DeadlineTransport(FakeTransport):
+    """Keeps the deadline of its last call."""
 
     async def exchange(self, request, *, deadline, on_progress):
-        on_progress(self.limit)
         self.deadline = deadline
         return await super().exchange(request, deadline=deadline, on_progress=on_progress)
 
 
 @pytest.fixture
 async def slow(store, bus, provider):
-    """A worker with a short lease and a provider that makes progress."""
-    harness = WorkerHarness(store, bus, StubConfig(provider), ProgressingTransport(ACCEPTED))
+    """A worker with a short lease."""
+    harness = WorkerHarness(store, bus, StubConfig(provider), DeadlineTransport(ACCEPTED))
     async with a_worker(harness, attempt_lease=1.5) as harness.worker:
         yield harness
 

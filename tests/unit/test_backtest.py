@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from sluice.delivery.replay import TICK, ReplayedRouting
 from sluice.health.settings import HealthRuleSettings
 from sluice.model import ids
 from sluice.model.message import Channel
@@ -16,7 +17,7 @@ from sluice_cli.backtest.command import format_report
 from sluice_cli.backtest.figures import Price, figures_of
 from sluice_cli.backtest.recording import Recording
 from sluice_cli.backtest.run import replay
-from tests.examples import NOON, a_candidate, after
+from tests.examples import NOON, a_candidate, a_task, after
 
 FIRST, SECOND = a_candidate(1), a_candidate(2)
 PROJECT = UUID(int=1)
@@ -62,6 +63,21 @@ def test_the_policy_of_the_record_gives_the_record():
     ]
     assert [one.ended_at for one in found.journeys] == pytest.approx([one.ended_at for one in recording.recorded])
     assert (found.own_answers, found.borrowed) == (2400, [])
+
+
+def test_a_replayed_hang_is_noticed_while_calls_go_on_to_begin_as_in_a_worker():
+    routing = ReplayedRouting((FIRST,), RoutingPolicy.ADAPTIVE, after)
+    routing.select(a_task(channel=Channel.SMS), 0.0)
+    routing.started(FIRST.id, UUID(int=1), 0.0)
+    routing.ended(FIRST.id, UUID(int=1), "accepted", 0.05, 0.05, "")
+
+    for number in range(2, 100):  # less than the ten seconds of the first time limit: no call ends
+        routing.started(FIRST.id, UUID(int=number), number * TICK)
+        routing.tick(number * TICK)
+
+    [seen] = routing.select(a_task(channel=Channel.SMS), 10.0).assessments
+    assert seen.state is not None
+    assert seen.state.status == "degraded"
 
 
 @pytest.mark.parametrize("policy", [RoutingPolicy.ADAPTIVE, RoutingPolicy.SEED])

@@ -476,5 +476,17 @@ def test_a_probe_that_was_asked_for_ends_a_suspension_after_refused_credentials_
     assert observed("probe_requested", stats=paused, start=2).suspended_until == after(61)
 
 
+def test_after_a_probe_that_was_asked_for_the_pauses_of_refused_credentials_begin_again():
+    refused = ProviderStats()
+    for number in range(8):
+        refused = observed("auth_failed", stats=refused, start=4000.0 * number)
+    assert refused.suspended_until == after(28_000 + 3600)
+
+    asked = observed("probe_requested", stats=refused, start=28_100)
+    again = observed("auth_failed", stats=asked, start=28_101)
+
+    assert again.suspended_until == after(28_101 + 60)
+
+
 def test_a_healthy_provider_needs_no_probe():
     assert observed("probe_requested", stats=observed(GOOD), start=1) == observed(GOOD)

@@ -316,30 +316,45 @@ class AnyHistory(RuleBasedStateMachine):
 TestAnyHistory = AnyHistory.TestCase
 
 
-# -- progress --------------------------------------------------------------------------------------------------------
+# -- steps of calls --------------------------------------------------------------------------------------------------
 
 
-def test_calls_that_progress_are_no_evidence_against_the_provider():
+def test_a_call_whose_steps_end_is_no_evidence_against_the_provider():
     bulkhead = a_saturated_bulkhead(2)
-    bulkhead.progress(0, 1.5)
+    bulkhead.begin_step(0, 1.5)
 
     assert not unresponsive(bulkhead, 3.0)
     assert unresponsive(bulkhead, 3.6)
 
 
-def test_a_provider_that_progresses_is_responsive_again():
+def test_a_provider_that_ends_a_step_is_responsive_again():
     bulkhead = a_saturated_bulkhead(2)
     assert unresponsive(bulkhead, 3.0)
 
-    bulkhead.progress(1, 3.1)
+    bulkhead.begin_step(1, 3.1)
 
-    assert not bulkhead.unresponsive
+    assert not unresponsive(bulkhead, 3.2)
 
 
-def test_progress_of_a_call_that_has_ended_means_nothing():
+def test_the_first_step_of_a_new_call_does_not_excuse_the_overdue_ones():
+    bulkhead = a_bulkhead(50, standard="abc")
+    bulkhead.record_latency(0.2)
+    for job in acquired(bulkhead):
+        bulkhead.start_call(job, 1.0)
+    assert unresponsive(bulkhead, 2.1)
+    bulkhead.enqueue("new", 2.1, urgent=False)
+
+    bulkhead.start_call(bulkhead.acquire(2.1), 2.1)
+    bulkhead.begin_step("new", 2.1)
+
+    assert bulkhead.unresponsive
+    assert unresponsive(bulkhead, 2.2)
+
+
+def test_a_step_of_a_call_that_has_ended_means_nothing():
     bulkhead = a_saturated_bulkhead(2)
     bulkhead.release(0, 0.5)
-    bulkhead.progress(0, 0.6)
+    bulkhead.begin_step(0, 0.6)
     bulkhead.enqueue("new", 0.6, urgent=False)
     assert acquired(bulkhead, 0.6) == ["new"]
 

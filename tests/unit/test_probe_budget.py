@@ -97,3 +97,39 @@ def test_never_more_than_one_probe_is_in_flight(steps):
             in_flight[delivery] = now
         in_flight = {one: began for one, began in in_flight.items() if seconds(now - began) < IN_FLIGHT_LIMIT}
         assert len(in_flight) <= 1
+
+
+def kept(budget):
+    return len(budget._newest), len(budget._probed)
+
+
+def test_an_accepted_probe_leaves_nothing_behind_when_the_next_one_begins():
+    """A provider that is degraded by missing receipts is probed every six seconds, for days."""
+    budget = ProbeBudget()
+
+    for number in range(100):
+        budget.consume(target(interval=6.0), an_id(), after(6.0 * number))
+
+    assert kept(budget) == (1, 1)
+
+
+def test_targets_that_are_not_probed_any_more_are_forgotten():
+    budget = ProbeBudget()
+
+    for number in range(100):
+        budget.consume(target(destination=f"d{number}.example", interval=20.0), an_id(), after(float(number)))
+
+    assert kept(budget) == (20, 20)
+    assert not budget.allow(target(destination="d99.example", interval=20.0, results=1), after(118.0), False)
+
+
+def test_a_delivery_that_probes_a_second_target_ends_that_probe_after_the_first_one_is_forgotten():
+    budget, delivery_id = ProbeBudget(), an_id()
+    budget.consume(target(), delivery_id, NOON)
+    budget.end(delivery_id)
+    budget.consume(target(OTHER), delivery_id, after(1))
+    budget.consume(target(), an_id(), after(2))
+
+    budget.end(delivery_id)
+
+    assert budget.allow(target(OTHER), after(3), False)

@@ -41,6 +41,7 @@ async def main() -> None:
             settlements=settlements,
             progress=QueueProgress(router.kafka),
             settings=settings,
+            health=view.statuses,
         )
         consumer = Consumer(
             [Topic.ACCEPTED, Topic.REROUTE],

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 import asyncpg
 import structlog
@@ -18,6 +19,7 @@ from aiokafka.errors import KafkaError
 from pydantic import Field
 
 from router.suppression import find_suppressed
+from router.suspensions import SuspensionWatch
 from sluice.bus.messages import DeliveryTask, RetryHandle
 from sluice.bus.progress import QueueProgress
 from sluice.bus.publisher import Publisher, PublishResult, wait_for_acks
@@ -30,6 +32,7 @@ from sluice.model.message import Channel
 from sluice.model.outcome import Scope, Unknown
 from sluice.providers import registry
 from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
+from sluice.routing.selection import Health
 from sluice.runtime import failpoints, metrics
 from sluice.runtime.clock import utc_now
 from sluice.runtime.settings import DispatchSettings
@@ -71,6 +74,7 @@ class Recovery:
         settlements: SettlementWriter,
         progress: QueueProgress,
         settings: RecoverySettings,
+        health: Health = MappingProxyType({}),
     ) -> None:
         self._pool = pool
         self._config = config
@@ -78,6 +82,7 @@ class Recovery:
         self._settlements = settlements
         self._progress = progress
         self._settings = settings
+        self._suspensions = SuspensionWatch(config, health)
         self._cursor: dict[Channel, backlog.ProjectQueue] = {}  # the last queue served, if there are more
         self._maintained_at: datetime | None = None
         self._measured_at: datetime | None = None
@@ -104,6 +109,7 @@ class Recovery:
         """One pass; true if a part of the backlog still waits for capacity in the dispatch queue."""
         now = utc_now()
         await self._maintain(now)
+        await self._suspensions.run_once(self._pool, now)
         oldest = await recovery.queue_ages(self._pool)
         metrics.OLDEST_DUE_AGE.set(max(0.0, (now - oldest.due_at).total_seconds()) if oldest.due_at else 0.0)
         await self._measure(now)
@@ -152,6 +158,9 @@ class Recovery:
                 self._pool, low_watermarks=low_watermarks, requeue_after=self._requeue_after, limit=_BATCH
             )
             assert failpoints.hit("recovery.requeued")
+            for pending in due:
+                reason = "between_attempts" if pending.attempt_count else "never_attempted"
+                metrics.series(metrics.REQUEUED_DELIVERIES, reason).inc()
             if not await self._enqueue_all(due, now) or len(due) < _BATCH:
                 return
 
@@ -176,7 +185,6 @@ class Recovery:
 
     def _enqueue(self, pending: PendingDelivery, now: datetime) -> PublishResult:
         first = pending.attempt_count == 0
-        metrics.series(metrics.REQUEUED_DELIVERIES, "never_attempted" if first else "between_attempts").inc()
         task = task_for(pending, now, idempotent=self._idempotent(pending))
         return self._publisher.publish(Topic.ACCEPTED if first else Topic.REROUTE, None, task.encode(), task.headers())
 

@@ -6,12 +6,13 @@ Pure: no clock, no I/O. Times are seconds of a monotonic clock that the caller r
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from itertools import chain, islice
 from math import inf
 from typing import Generic, TypeVar
 
-# A provider is unresponsive when none of its calls has ended or progressed for this multiple of its average latency.
+# A provider is unresponsive when none of its calls, and no step of one, has ended for this multiple of its average
+# latency.
 # With fewer calls than the minimum the average says too little, and the full queue timeout applies.
 _MIN_SAMPLE = 10
 _LATENCY_MULTIPLE = 5.0
@@ -42,13 +43,13 @@ class Bulkhead(Generic[J]):
         self._version = version
         self._urgent: deque[tuple[float, J]] = deque()  # (enqueued at, job)
         self._standard: deque[tuple[float, J]] = deque()
-        self._calls: dict[J, float] = {}  # the last progress of each call, at first its start
+        self._calls: dict[J, float] = {}  # the start of each call, or of the step that it is at
         self._throttled_until = 0.0
         self._saturated_since = inf
         self._unresponsive = False
         self._reported_at = -inf
         self._average_latency = inf
-        self._ended_at = -inf  # the last call that ended or progressed
+        self._ended_at = -inf  # the last call that ended
 
     @property
     def concurrency(self) -> int:
@@ -185,11 +186,14 @@ class Bulkhead(Generic[J]):
         """Note that the job's call starts. Until then its slot is no evidence against the provider."""
         self._calls[job] = now
 
-    def progress(self, job: J, now: float) -> None:
-        """Note that a step of the job's call has ended: the provider responds."""
+    def begin_step(self, job: J, now: float) -> None:
+        """Note that a step of the job's call begins. The one before it has ended, so this call does not hang.
+
+        It says nothing about other calls: every call begins with a step, also at a provider that answers nothing, and
+        a mail server may answer each command and never the end of a mail.
+        """
         if job in self._calls:
-            self._calls[job] = self._ended_at = now
-            self._unresponsive = False
+            self._calls[job] = now
 
     def release(self, job: J, now: float) -> None:
         """Return the job's slot, whether its call started or not."""
@@ -219,28 +223,24 @@ class Bulkhead(Generic[J]):
     def check(self, now: float, limit: float) -> None:
         """Determine whether the provider is unresponsive; ``limit`` is the full queue timeout, seconds.
 
-        It is when every slot has a call and none has ended or progressed for longer than the queue timeout, or when a
-        few calls have lasted several times longer than usual and none has ended since they began. Slots that still wait
-        for their claim do not count: that latency is PostgreSQL's.
+        It is when every slot has a call and no step of one has ended for longer than the queue timeout, or when a few
+        calls are at a step that has lasted several times longer than a call usually does, and no call has ended since
+        it began. Slots that still wait for their claim do not count: that latency is PostgreSQL's.
         """
-        if self._unresponsive:
-            return
-        if self._has_overdue_calls(now, limit):
-            self._unresponsive = True
-            return
+        self._unresponsive = self._has_overdue_calls(now, limit) or self._stands_still(now, limit)
+
+    def _stands_still(self, now: float, limit: float) -> bool:
+        """Whether every slot has a call, and no step of one has ended for longer than the queue timeout."""
         if len(self._calls) < self._concurrency:
-            return
+            return False
         timeout = self._latency_timeout(limit)
-        self._unresponsive = now - self._saturated_since > timeout and all(
-            now - progressed > timeout for progressed in self._calls.values()
-        )
+        return now - self._saturated_since > timeout and all(now - since > timeout for since in self._calls.values())
 
     def _has_overdue_calls(self, now: float, limit: float) -> bool:
-        """Whether a few calls have lasted several times longer than usual, and no call has ended since they began."""
         if self._average_latency == inf or len(self._calls) < _OVERDUE_CALLS:
             return False
         timeout = min(limit, max(_MIN_OVERDUE, _LATENCY_MULTIPLE * self._average_latency))
-        overdue = sum(self._ended_at < progressed < now - timeout for progressed in self._calls.values())
+        overdue = sum(self._ended_at < since < now - timeout for since in self._calls.values())
         return overdue >= _OVERDUE_CALLS
 
     def expired(self, now: float, limit: float) -> list[J]:
@@ -257,7 +257,7 @@ class Bulkhead(Generic[J]):
         return jobs
 
     def report(self, now: float, interval: float) -> float | None:
-        """Seconds since the oldest call in flight started or progressed, to report for an unresponsive provider.
+        """Seconds since the start of the oldest step of a call in flight, to report for an unresponsive provider.
 
         None if there is nothing to report, or if the last report is less than ``interval`` seconds old.
         """
@@ -270,3 +270,25 @@ class Bulkhead(Generic[J]):
         if self._concurrency < _MIN_SAMPLE:
             return limit
         return min(limit, max(_MIN_QUEUE_TIMEOUT, _LATENCY_MULTIPLE * self._average_latency))
+
+
+class ObservedCall(Generic[J]):
+    """One call, as its bulkhead sees it. The worker and the replay of recorded traffic report their calls to a bulkhead
+    through it, so that the policy that is simulated is the one that runs.
+    """
+
+    def __init__(self, bulkhead: Bulkhead[J], job: J, now: float) -> None:
+        """The call starts now. Its slot is released apart, since a job may have one without a call."""
+        self._bulkhead, self._job, self._started_at = bulkhead, job, now
+        bulkhead.start_call(job, now)
+
+    def begin_step(self, now: float) -> None:
+        """As a transport does before its first byte, and SMTP before each further step."""
+        self._bulkhead.begin_step(self._job, now)
+
+    def end(self, outcomes: Collection[str], now: float) -> float:
+        """Note the names of the call's outcomes; returns its duration. One without an answer is no measurement."""
+        duration = now - self._started_at
+        if "unknown" not in outcomes:
+            self._bulkhead.record_latency(duration)
+        return duration

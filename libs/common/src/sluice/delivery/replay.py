@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from sluice.bus.messages import AttemptReport, DeliveryTask, ProviderHealth
-from sluice.delivery.bulkhead import Bulkhead
+from sluice.delivery.bulkhead import Bulkhead, ObservedCall
 from sluice.health.breaker import UNHEALTHY, HealthThresholds
 from sluice.health.monitor import HealthMonitor
 from sluice.health.seed_rule import SeedThresholds
@@ -186,6 +186,7 @@ class ReplayedRouting:
         self._health: dict[UUID, ProviderHealth] = {}
         self._probes = ProbeBudget()
         self._bulkheads: dict[UUID, Bulkhead[UUID]] = {one.id: Bulkhead(_SLOTS) for one in candidates}
+        self._calls: dict[UUID, ObservedCall[UUID]] = {}  # by delivery
         self._reports: list[AttemptReport] = []
         self._origin: DeliveryTask | None = None  # any one: for its project and its channel
 
@@ -204,16 +205,15 @@ class ReplayedRouting:
         bulkhead = self._bulkheads[provider_id]
         bulkhead.enqueue(delivery_id, now, urgent=False)
         bulkhead.acquire(now)
-        bulkhead.start_call(delivery_id, now)
+        call = self._calls[delivery_id] = ObservedCall(bulkhead, delivery_id, now)
+        call.begin_step(now)
 
     def ended(
         self, provider_id: UUID, delivery_id: UUID, outcome: str, duration: float, now: float, destination: str
     ) -> None:
         """A call has ended; its evidence counts from the next tick on."""
-        bulkhead = self._bulkheads[provider_id]
-        bulkhead.release(delivery_id, now)
-        if outcome != "unknown":
-            bulkhead.record_latency(duration)
+        self._calls.pop(delivery_id).end([outcome], now)
+        self._bulkheads[provider_id].release(delivery_id, now)
         self._report(provider_id, outcome, now, int(1000 * duration), destination)
 
     def tick(self, now: float) -> None:

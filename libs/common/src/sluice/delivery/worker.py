@@ -19,7 +19,7 @@ from sluice.bus.messages import RetryHandle
 from sluice.bus.publisher import Publisher
 from sluice.bus.window import Record
 from sluice.delivery.attempt import AttemptCaller, UnusableProviderError, why_unusable
-from sluice.delivery.bulkhead import Bulkhead
+from sluice.delivery.bulkhead import Bulkhead, ObservedCall
 from sluice.delivery.bulkhead_monitor import BulkheadMonitor, Bulkheads
 from sluice.delivery.call_permits import CallPermits, PermitSource
 from sluice.delivery.claims import ClaimWriter
@@ -38,7 +38,6 @@ from sluice.model.outcome import (
     Part,
     Scope,
     Throttled,
-    Unknown,
     outcome_name,
 )
 from sluice.model.state import EventType
@@ -199,18 +198,17 @@ class Worker:
         job.reference = claimed.reference
         self._in_flight_jobs.add(job)
         await self._permits.renew(bulkhead, job)
-        started = time.monotonic()
-        bulkhead.start_call(job, job.claimed_at)
+        call = ObservedCall(bulkhead, job, time.monotonic())
 
         def on_progress(seconds: float) -> None:
             now = time.monotonic()
             job.renew_until = now + seconds
-            bulkhead.progress(job, now)
+            call.begin_step(now)
 
         result = await self._caller.call(job, claimed, account, on_progress)
-        duration = time.monotonic() - started
         job.renew_until = math.inf  # the outcome is known: the lease is kept until it is written
         parts = result.parts if isinstance(result, Divided) else (Part((), result),)
+        duration = call.end([outcome_name(part.outcome) for part in parts], time.monotonic())
         self._observe(bulkhead, job, account, [part.outcome for part in parts], duration)
         first, *others = [self._resolve(job, account, part, duration, whole=not at) for at, part in enumerate(parts)]
         return first._replace(divided=tuple(others))
@@ -230,8 +228,6 @@ class Worker:
                 log.error(
                     "provider_auth_failed", provider=str(job.provider_id), **job.task.ids(), reason=outcome.detail
                 )
-        if not any(isinstance(outcome, Unknown) for outcome in outcomes):
-            bulkhead.record_latency(duration)
         metrics.series(metrics.DELIVERY_ATTEMPTS, account.package.name, outcome_name(outcomes[0])).inc()
         metrics.series(metrics.PROVIDER_REQUEST_DURATION, account.package.name).observe(duration)
 

@@ -157,12 +157,14 @@ def observe(stats: ProviderStats, attempt: Attempt, thresholds: HealthThresholds
 def _probe_now(stats: ProviderStats, at: datetime) -> ProviderStats:
     """The statistics when the next message probes the provider.
 
-    A suspension after refused credentials ends, since the account may have been repaired at the provider.
+    A suspension after refused credentials ends, since the account may have been repaired. The pauses begin again:
+    a worker that does not have the new credentials yet costs the first of them, and not the hour of before.
     """
     if stats.status == HEALTHY:
         return stats
     until = None if stats.auth_failures else stats.suspended_until
-    return stats._replace(probe_at=at if stats.probe_at is None else min(at, stats.probe_at), suspended_until=until)
+    probe_at = at if stats.probe_at is None else min(at, stats.probe_at)
+    return stats._replace(probe_at=probe_at, suspended_until=until, auth_failures=0)
 
 
 def _observe_call(stats: ProviderStats, attempt: Attempt, thresholds: HealthThresholds, jitter: float) -> ProviderStats:

@@ -35,39 +35,51 @@ class _Probe(NamedTuple):
     delivery_id: UUID
     began: datetime
     results: int  # of its target, when it began
+    kept_until: datetime  # from then on, it decides nothing any more
+    in_flight: bool = True
 
 
 class ProbeBudget:
     """The probes that this router has sent, by provider and destination."""
 
     def __init__(self) -> None:
-        self._last: dict[tuple[UUID, str], datetime] = {}
-        self._in_flight: dict[tuple[UUID, str], _Probe] = {}
-        self._probed: dict[UUID, tuple[UUID, str]] = {}  # what a delivery probes
+        self._newest: dict[tuple[UUID, str], _Probe] = {}  # of each target, in the order of their beginnings
+        self._probed: dict[UUID, tuple[UUID, str]] = {}  # what a delivery probes, while that probe is the newest
 
     def allow(self, target: ProbeTarget, now: datetime, urgent: bool) -> bool:
         """Whether one more delivery may probe."""
         if target.probe_at is None:
             return False
         due = target.probe_at
-        last = self._last.get(target.key)
-        if last is not None:
-            due = max(due, last + timedelta(seconds=target.interval))
+        newest = self._newest.get(target.key)
+        if newest is not None:
+            due = max(due, newest.began + timedelta(seconds=target.interval))
         if now < due + URGENT_AFTER if urgent else now < due:
             return False
-        in_flight = self._in_flight.get(target.key)
-        if in_flight is None or now - in_flight.began >= IN_FLIGHT_LIMIT:
+        if newest is None or not newest.in_flight or now - newest.began >= IN_FLIGHT_LIMIT:
             return True
-        return in_flight.results != target.results
+        return newest.results != target.results
 
     def consume(self, target: ProbeTarget, delivery_id: UUID, now: datetime) -> None:
         """Count a probe by this delivery; it is in flight until :meth:`end`."""
-        self._last[target.key] = now
-        self._in_flight[target.key] = _Probe(delivery_id, now, target.results)
+        self._forget(target.key)
+        while self._newest:
+            oldest, probe = next(iter(self._newest.items()))
+            if now < probe.kept_until:
+                break
+            self._forget(oldest)
+        kept_until = now + max(IN_FLIGHT_LIMIT, timedelta(seconds=target.interval))
+        self._newest[target.key] = _Probe(delivery_id, now, target.results, kept_until)
         self._probed[delivery_id] = target.key
+
+    def _forget(self, key: tuple[UUID, str]) -> None:
+        # A probe that was accepted is not routed again: its entry would stay.
+        probe = self._newest.pop(key, None)
+        if probe is not None and self._probed.get(probe.delivery_id) == key:
+            del self._probed[probe.delivery_id]
 
     def end(self, delivery_id: UUID) -> None:
         """The delivery's attempt has ended, if it was a probe."""
         key = self._probed.pop(delivery_id, None)
-        if key is not None and key in self._in_flight and self._in_flight[key].delivery_id == delivery_id:
-            del self._in_flight[key]
+        if key is not None:
+            self._newest[key] = self._newest[key]._replace(in_flight=False)

@@ -93,7 +93,9 @@ DEAD_LETTERED_RECORDS = Counter(
     "sluice_dead_lettered_records_total", "Records published on dead.letters because they are unreadable", ["topic"]
 )
 REQUEUED_DELIVERIES = Counter(
-    "sluice_requeued_deliveries_total", "Deliveries that the recovery loop enqueued", ["reason"]
+    "sluice_requeued_deliveries_total",
+    "Deliveries whose record or worker was lost, that the recovery loop took up",
+    ["reason"],
 )
 OLDEST_DUE_AGE = Gauge("sluice_oldest_due_age_seconds", "Age of the oldest due time outside the dispatch queue")
 BACKLOG_SIZE = Gauge(

@@ -5,7 +5,7 @@ Each project has its own queue, so that one project's backlog never delays anoth
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -138,6 +138,45 @@ async def dequeue(
         requeue_after,
     )
     return [from_row(row) for row in rows]
+
+
+async def make_due(
+    db: Db,
+    project_id: UUID,
+    channel: Channel,
+    suspensions: Collection[datetime],
+    *,
+    limit: int,
+    now: datetime | None = None,
+) -> int:
+    """Make up to ``limit`` deliveries due that wait for the end of one of these suspensions; returns their number.
+
+    They are known by their due time: it is the end of the suspension or, if that is sooner, their own end. A scheduled
+    message or a retry round has that time by chance only.
+    """
+    status = await db.execute(
+        f"""
+        WITH waiting AS (
+            SELECT found.id
+              FROM unnest(ARRAY[true, false]) AS rank (standard)
+             CROSS JOIN LATERAL (
+                   SELECT id FROM deliveries
+                    WHERE {_BACKLOGGED} AND channel = $2 AND project_id = $3
+                      AND (delivery_class <> 'urgent') = rank.standard
+                      AND due_at > {NOW} AND due_at <= $4 AND (due_at = ANY($5) OR due_at = expires_at)
+                    LIMIT $6
+                      FOR UPDATE SKIP LOCKED) AS found
+        )
+        UPDATE deliveries d SET due_at = {NOW} FROM waiting WHERE d.id = waiting.id
+        """,  # noqa: S608  constants
+        now,
+        channel.value,
+        project_id,
+        max(suspensions),
+        list(suspensions),
+        limit,
+    )
+    return int(status.rpartition(" ")[2])
 
 
 def fair_shares(queues: Sequence[ProjectQueue], capacity: int) -> dict[ProjectQueue, int]:

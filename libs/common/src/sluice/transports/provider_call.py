@@ -38,7 +38,12 @@ A_co = TypeVar("A_co", covariant=True)
 
 
 OnProgress = Callable[[float], None]
-"""Called by a transport when a step of the call has ended, with the seconds that the next one may take."""
+"""Called by a transport when a step of the call begins, with the seconds that it may take.
+
+The first call says nothing about the provider; each further one says that a step has ended, so that this call does not
+hang. HTTP and SMPP have one step, whose end is the response. SMTP has one for each answer that it waits for, and for
+each block of the mail.
+"""
 
 
 def ignore_progress(_: float) -> None:

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import structlog
+
 from gateway.auth.principal import Principal
 from gateway.errors import Forbidden, NotFound, NotProbeable, Unavailable, ValidationFailed, VersionConflict
 from gateway.kit.addresses import check_hosts
@@ -38,6 +40,8 @@ from sluice.store.db import Db
 from sluice.store.provider_health import HealthChange, HealthStep
 from sluice.store.provider_receipts import ProviderReceipts
 from sluice.store.providers import ProviderRow, ProviderView
+
+log = structlog.get_logger()
 
 NO_PROVIDER = "The project has no such provider."
 _DAY = timedelta(days=1)
@@ -162,6 +166,8 @@ async def update(
 ) -> ProviderView:
     """Change a provider. Calls under way keep the credentials that they began with.
 
+    One that is not healthy is probed when its credentials change or it is enabled: a suspension ends.
+
     Raises:
         NotFound: the project has no provider with this id.
         ValidationFailed: the credentials or the settings are not those of the package, or the test call was not
@@ -187,7 +193,12 @@ async def update(
         )
         shown = {**changes, "credentials": sorted(changes["credentials"])} if "credentials" in changes else changes
         await _audit(db, actor, principal, provider_id, "updated", shown)
-        return await _find(db, principal, provider_id)
+        view = await _find(db, principal, provider_id)
+    mended = ("credentials" in changes or "enabled" in changes) and _is_probeable(services, view)
+    if mended and not await _request_probe(services, principal, view):
+        # The change is saved. Without the bus, a suspension lasts until its own end or the next request for a probe.
+        log.warning("probe_not_requested", provider=str(provider_id))
+    return view
 
 
 def _check_settings(settings: ProviderSettings | None, package_name: str) -> None:
@@ -347,19 +358,28 @@ async def probe(services: Services, principal: Principal, provider_id: UUID, act
         Unavailable: PostgreSQL or the bus does not answer.
     """
     view = await find(services, principal, provider_id)
-    health = services.health.get(provider_id)
     if not view.row.enabled:
         raise NotProbeable("The provider is disabled: enable it first.")
-    if health is None or health.status == "healthy":
+    if not _is_probeable(services, view):
         raise NotProbeable("The provider is healthy: every message may go to it.")
-    requested = ProviderProbeRequested(
-        project_id=principal.project_id, channel=view.row.channel, provider_id=provider_id, occurred_at=utc_now()
-    )
-    if not await wait_for_acks([services.publisher.publish(Topic.EVENTS, provider_id.bytes, requested.encode())]):
+    if not await _request_probe(services, principal, view):
         raise Unavailable("The bus is unavailable. Retry later.")
     async with transaction(services.pool, principal.project_id) as db:
         await _audit(db, actor, principal, provider_id, "probed", {"name": view.row.name})
     return view
+
+
+def _is_probeable(services: Services, view: ProviderView) -> bool:
+    health = services.health.get(view.row.id)
+    return view.row.enabled and health is not None and health.status != "healthy"
+
+
+async def _request_probe(services: Services, principal: Principal, view: ProviderView) -> bool:
+    """Publish the request; false if the bus is unavailable."""
+    requested = ProviderProbeRequested(
+        project_id=principal.project_id, channel=view.row.channel, provider_id=view.row.id, occurred_at=utc_now()
+    )
+    return await wait_for_acks([services.publisher.publish(Topic.EVENTS, view.row.id.bytes, requested.encode())])
 
 
 async def test(
