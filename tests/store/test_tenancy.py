@@ -198,6 +198,11 @@ async def a_list(db, scope):
     return page.messages or None
 
 
+async def a_cancelled_orphan(db, ours):
+    await db.execute("UPDATE projects SET deleted_at = $2 WHERE id = $1", ours.id, NOON)
+    return await bulk_jobs.cancel_orphan(db, ours.id, ours.job_id)
+
+
 async def a_cancellation(db, scope, ours):
     """The cancelled messages; None for none."""
     done = await cancellation.cancel(db, scope, [ours.waiting.id], now=NOON, outbox_retry_after=seconds(10))
@@ -225,7 +230,7 @@ OPERATIONS = {
     "audit.list_entries": lambda db, ours: audit.list_entries(db, ours.id, limit=9),
     "bulk_jobs.add_chunks": lambda db, ours: bulk_jobs.add_chunks(db, ours.id, ours.job_id, [NewChunk(9, 1, "[]")]),
     "bulk_jobs.cancel_job": lambda db, ours: bulk_jobs.cancel_job(db, ours.scope, ours.job_id),
-    "bulk_jobs.cancel_orphan": lambda db, ours: bulk_jobs.cancel_orphan(db, ours.id, ours.job_id),
+    "bulk_jobs.cancel_orphan": lambda db, ours: a_cancelled_orphan(db, ours),
     "bulk_jobs.claim_chunk": lambda db, ours: bulk_jobs.claim_chunk(db, ours.id, ours.job_id),
     "bulk_jobs.claim_chunk_to_cancel": lambda db, ours: bulk_jobs.claim_chunk_to_cancel(db, ours.id, ours.job_id),
     "bulk_jobs.count_states": lambda db, ours: bulk_jobs.count_states(db, ours.id, ours.job_id),
