@@ -33,7 +33,7 @@ from sluice.store import restored
 from tests.examples import PROVIDER, a_message, a_policy, a_task, an_email, seconds
 from tests.polling import wait_until
 from tests.services.fakes import FakePublisher
-from tests.services.test_recovery import progress, recovery  # noqa: F401  (fixtures)
+from tests.services.test_recovery import health, progress, recovery  # noqa: F401  (fixtures)
 from tests.services.test_suppressions import ADA, send, suppress
 from tests.services.test_worker import harness, provider, transport  # noqa: F401  (fixtures)
 
