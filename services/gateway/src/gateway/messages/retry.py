@@ -83,7 +83,7 @@ async def retry_matching(
     """Send the failed deliveries of at most ``limit`` messages again, those of the newest message first.
 
     A message has up to a thousand: the page is read again with fewer messages while they have more than a call sends.
-    A dry run sends nothing, and checks neither the quota nor the channel's configuration.
+    A dry run sends nothing, and checks neither the quota, the channel's configuration nor the sender's domain.
 
     Raises:
         Unavailable: not all were sent again. Repeated with the same position, the call sends the others.
