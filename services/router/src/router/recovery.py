@@ -11,7 +11,6 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from types import MappingProxyType
 
 import asyncpg
 import structlog
@@ -74,7 +73,7 @@ class Recovery:
         settlements: SettlementWriter,
         progress: QueueProgress,
         settings: RecoverySettings,
-        health: Health = MappingProxyType({}),
+        health: Health,
     ) -> None:
         self._pool = pool
         self._config = config

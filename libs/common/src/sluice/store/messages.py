@@ -293,18 +293,21 @@ async def find_deliveries(
     return {row["id"]: row["message_id"] for row in rows}
 
 
-async def find_content_sizes(db: Db, project: ProjectScope, delivery_ids: Sequence[UUID]) -> dict[UUID, int]:
-    """The bytes of the content of each of the project's deliveries with these ids, without reading it."""
-    rows = await db.fetch(
-        """
-        SELECT d.id, octet_length(m.content) AS size
+# The project's deliveries with these ids, and their messages.
+_OF_DELIVERIES = """
           FROM (SELECT * FROM unnest($1::uuid[]) AS k (id)
                  LIMIT cardinality($1)  -- see sluice.store.db
                ) AS k
           JOIN deliveries d ON d.id = k.id
           JOIN messages m ON m.id = d.message_id
          WHERE d.project_id = $2 AND d.sandbox = $3
-        """,
+"""
+
+
+async def find_content_sizes(db: Db, project: ProjectScope, delivery_ids: Sequence[UUID]) -> dict[UUID, int]:
+    """The bytes of the content of each of the project's deliveries with these ids, without reading it."""
+    rows = await db.fetch(
+        f"SELECT d.id, octet_length(m.content) AS size {_OF_DELIVERIES}",
         list(delivery_ids),
         *project,
     )
@@ -314,15 +317,10 @@ async def find_content_sizes(db: Db, project: ProjectScope, delivery_ids: Sequen
 async def find_for_retry(db: Db, project: ProjectScope, delivery_ids: Sequence[UUID]) -> dict[UUID, StoredDelivery]:
     """The project's deliveries with these ids, with the content of their messages."""
     rows = await db.fetch(
-        """
+        f"""
         SELECT d.id, d.channel, d.state, d.recipient, d.envelope, d.delivery_class, m.sender, m.content, m.tags,
                m.metadata, m.template_id, m.template_version
-          FROM (SELECT * FROM unnest($1::uuid[]) AS k (id)
-                 LIMIT cardinality($1)  -- see sluice.store.db
-               ) AS k
-          JOIN deliveries d ON d.id = k.id
-          JOIN messages m ON m.id = d.message_id
-         WHERE d.project_id = $2 AND d.sandbox = $3
+          {_OF_DELIVERIES}
         """,
         list(delivery_ids),
         *project,
