@@ -177,6 +177,7 @@ async def gateway(pool, role_pools, store_database, bus, monkeypatch):
     async with ConfigCache().subscribed(as_login(store_database, GATEWAY)) as config:
         gateway = Gateway(pool, role_pools.gateway, config, bus)
         gateway.key = await gateway.new_project()
+        await wait_until(lambda: config.projects)  # until then it assumes the worst of a project, such as suppressions
         async with AsyncExitStack() as services:
             accounts = gateway.accounts
             running = (gateway.authenticator, gateway.outbox, gateway.templates, gateway.ingest, gateway.receipts)
