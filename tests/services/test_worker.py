@@ -695,6 +695,7 @@ async def test_a_claim_in_doubt_is_not_called_at_the_end_of_its_lease(harness, p
     assert transport.requests == []
     (attempt,) = await harness.store.attempts(task.delivery_id)
     assert attempt["outcome"] == "provider_fault"  # not unknown: the next attempt cannot cause a duplicate
+    assert attempt["scope"] == "message"  # no evidence about the provider
 
 
 async def test_a_settlement_whose_commit_is_in_doubt_is_written_once(harness, provider, transport, monkeypatch):

@@ -49,7 +49,7 @@ async def noticed_after(exchange: Exchange, *, every: float, within: float) -> f
         try:
             await exchange(lambda _: observed.begin_step(loop.time()))
         except (NoAnswerError, NotSentError):
-            observed.end(["unknown"], loop.time())
+            observed.end(loop.time(), answered=False)
         bulkhead.release(number, loop.time())
 
     began = loop.time()

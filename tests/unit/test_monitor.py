@@ -56,14 +56,15 @@ def test_an_account_that_declines_every_message_is_at_fault(scope, status):
     assert statuses(monitor) == {PROVIDER: status}
 
 
+@pytest.mark.parametrize("outcome", ["unknown", "provider_fault"])
 @pytest.mark.parametrize(("scope", "status"), [(None, "unhealthy"), ("message", "healthy")])
-def test_calls_that_are_lost_with_their_worker_are_no_evidence(scope, status):
-    monitor = a_monitor(*[an_event(outcome="unknown", scope=scope)] * 5)
+def test_calls_that_a_lost_or_paused_worker_does_not_make_are_no_evidence(outcome, scope, status):
+    monitor = a_monitor(*[an_event(outcome=outcome, scope=scope)] * 9)
 
     [health] = monitor.statuses(NOON)
 
     assert health.status == status
-    assert health.evidence.not_counted == ({} if scope is None else {"worker_lost": 5})
+    assert health.evidence.not_counted == ({} if scope is None else {"worker_lost": 9})
 
 
 def test_the_sandbox_of_test_messages_is_no_provider():

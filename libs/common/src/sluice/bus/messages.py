@@ -122,7 +122,7 @@ class AttemptReport(BusMessage):
     occurred_at: AwareDatetime
     provider_id: UUID | None = None
     outcome: str | None = None  # of the attempt: see sluice.model.outcome.outcome_name
-    scope: str | None = None  # declined, throttled: message, recipient, pair, sender, account; worker lost: message
+    scope: str | None = None  # message (also: the worker was lost or paused), recipient, pair, sender, account
     duration_ms: int | None = None  # the attempt's duration
     destination: str = ""  # the recipient's country or mail domain
     retry_after_s: float | None = None  # throttled: the pause that the provider asked for

@@ -15,7 +15,7 @@ from sluice.delivery.tokens import TokenCache
 from sluice.model import ids
 from sluice.model.address import parse_address
 from sluice.model.message import Email, content_adapter
-from sluice.model.outcome import Divided, Outcome, ProviderFault
+from sluice.model.outcome import Divided, Outcome, ProviderFault, Scope
 from sluice.providers import registry
 from sluice.providers.account import Account, UnusableAccountError, open_account
 from sluice.providers.adapters.sandbox import SANDBOX, SANDBOX_PROVIDER_ID, SandboxCredentials
@@ -112,7 +112,7 @@ class AttemptCaller:
         outbound = await self._outbound_message(job, claimed, account)
         # If the process was paused after the claim, the lease may be almost over: no call begins at its end.
         if time.monotonic() > job.claimed_at + self._policy.attempt_lease - _LEASE_MARGIN:
-            return ProviderFault("not called: the worker was paused until the lease had almost expired")
+            return ProviderFault("not called: the worker was paused until the lease had almost expired", Scope.MESSAGE)
         assert failpoints.hit("call.before")
         deadline = self._policy.urgent_call_timeout if job.urgent else self._policy.call_timeout
         outcome = await self._calls.call(account, outbound, deadline=deadline, on_progress=on_progress)

@@ -6,7 +6,7 @@ Pure: no clock, no I/O. Times are seconds of a monotonic clock that the caller r
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from itertools import chain, islice
 from math import inf
 from typing import Generic, TypeVar
@@ -286,9 +286,9 @@ class ObservedCall(Generic[J]):
         """As a transport does before its first byte, and SMTP before each further step."""
         self._bulkhead.begin_step(self._job, now)
 
-    def end(self, outcomes: Collection[str], now: float) -> float:
-        """Note the names of the call's outcomes; returns its duration. One without an answer is no measurement."""
+    def end(self, now: float, *, answered: bool) -> float:
+        """Note the end of the call; returns its duration, seconds. One without an answer is no measurement."""
         duration = now - self._started_at
-        if "unknown" not in outcomes:
+        if answered:
             self._bulkhead.record_latency(duration)
         return duration

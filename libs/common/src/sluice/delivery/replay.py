@@ -212,7 +212,7 @@ class ReplayedRouting:
         self, provider_id: UUID, delivery_id: UUID, outcome: str, duration: float, now: float, destination: str
     ) -> None:
         """A call has ended; its evidence counts from the next tick on."""
-        self._calls.pop(delivery_id).end([outcome], now)
+        self._calls.pop(delivery_id).end(now, answered=outcome != "unknown")
         self._bulkheads[provider_id].release(delivery_id, now)
         self._report(provider_id, outcome, now, int(1000 * duration), destination)
 

@@ -36,8 +36,10 @@ from sluice.model.outcome import (
     Divided,
     Outcome,
     Part,
+    ProviderFault,
     Scope,
     Throttled,
+    Unknown,
     outcome_name,
 )
 from sluice.model.state import EventType
@@ -208,7 +210,7 @@ class Worker:
         result = await self._caller.call(job, claimed, account, on_progress)
         job.renew_until = math.inf  # the outcome is known: the lease is kept until it is written
         parts = result.parts if isinstance(result, Divided) else (Part((), result),)
-        duration = call.end([outcome_name(part.outcome) for part in parts], time.monotonic())
+        duration = call.end(time.monotonic(), answered=all(_is_answered(part.outcome) for part in parts))
         self._observe(bulkhead, job, account, [part.outcome for part in parts], duration)
         first, *others = [self._resolve(job, account, part, duration, whole=not at) for at, part in enumerate(parts)]
         return first._replace(divided=tuple(others))
@@ -241,7 +243,7 @@ class Worker:
             task, handle, outcome, idempotent=account.package.idempotent, at=utc_now(), policy=self._policy
         )
         transition = resolution.transition._replace(
-            scope=outcome.scope if isinstance(outcome, Declined | Throttled) else None,
+            scope=outcome.scope if isinstance(outcome, Declined | Throttled | ProviderFault) else None,
             retry_after_s=_pause(outcome).total_seconds() if isinstance(outcome, Throttled) else None,
             duration_ms=int(duration * 1000),
         )
@@ -267,6 +269,11 @@ class Worker:
 
 def _pause(outcome: Throttled) -> timedelta:
     return throttle_duration(outcome) or _DEFAULT_THROTTLE
+
+
+def _is_answered(outcome: Outcome) -> bool:
+    called = not isinstance(outcome, ProviderFault) or outcome.scope is not Scope.MESSAGE
+    return called and not isinstance(outcome, Unknown)
 
 
 def _late_acceptance(settlement: Settlement) -> LateAcceptance | None:

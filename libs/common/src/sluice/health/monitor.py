@@ -471,6 +471,6 @@ def _health_outcome(event: AttemptReport) -> str:
         return "provider_fault"
     if event.outcome == "throttled" and event.scope not in (None, Scope.ACCOUNT):
         return "declined"  # one sender or recipient: no evidence
-    if event.outcome == "unknown" and event.scope == Scope.MESSAGE:
-        return "worker_lost"  # nothing saw the call end: no evidence
+    if event.outcome in ("unknown", "provider_fault") and event.scope == Scope.MESSAGE:
+        return "worker_lost"  # nothing saw the call end, or a worker that was paused did not make it: no evidence
     return event.outcome or ""

@@ -75,9 +75,13 @@ class AuthFailed:
 
 @dataclass(frozen=True, slots=True)
 class ProviderFault:
-    """Not taken, through the provider's own fault: the next provider may be tried safely."""
+    """Not taken, through the provider's own fault: the next provider may be tried safely.
+
+    With the scope MESSAGE it was not called at all: no evidence about the provider.
+    """
 
     detail: str = ""
+    scope: Scope = Scope.ACCOUNT
 
 
 @dataclass(frozen=True, slots=True)
