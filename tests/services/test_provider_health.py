@@ -1,11 +1,13 @@
 """The health of a provider in full, its history, probes on request, orders that are checked, and rehearsals."""
 
+import asyncio
 import json
 from datetime import datetime
 
 import pytest
 
 from sluice.bus.messages import HealthEvidence, HealthState, ProviderProbeRequested, ReceiptEvidence
+from sluice.bus.publisher import PublishResult
 from sluice.model.ids import encode_id
 from sluice.runtime.clock import utc_now
 from sluice.store import provider_health
@@ -233,6 +235,18 @@ async def test_credentials_are_changed_although_the_bus_is_unavailable(gateway):
     answer = await ask(gateway, first, "", method="PATCH", json={"credentials": RIGHT})
 
     assert answer.status_code == 200
+
+
+async def test_the_answer_to_a_change_does_not_wait_for_the_bus(gateway, monkeypatch):
+    (first,) = await with_providers(gateway, "first")
+    gateway.health[first] = health_of(a_candidate(id=first), "unhealthy")
+    requested = PublishResult("delivery.events", None, None, [])  # of a broker that does not answer
+    monkeypatch.setattr(gateway.bus, "publish", lambda *_: requested)
+
+    async with asyncio.timeout(10):
+        answer = await ask(gateway, first, "", method="PATCH", json={"credentials": RIGHT})
+
+    assert (answer.status_code, requested.done) == (200, False)
 
 
 @pytest.mark.parametrize("status", [None, "healthy"])

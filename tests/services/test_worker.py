@@ -698,6 +698,19 @@ async def test_a_claim_in_doubt_is_not_called_at_the_end_of_its_lease(harness, p
     assert attempt["scope"] == "message"  # no evidence about the provider
 
 
+async def test_a_claim_in_doubt_is_not_called_after_the_expiry(harness, provider, transport, monkeypatch):
+    lose_the_first_answer(monkeypatch, "claim")
+    monkeypatch.setattr(claims, "_RETRY_DELAY", 1.2)
+    task = await harness.a_delivery(expires_at=utc_now() + seconds(1))
+
+    await harness.handle(harness.a_record(task, provider))
+
+    assert transport.requests == []
+    (attempt,) = await harness.store.attempts(task.delivery_id)
+    assert (attempt["outcome"], attempt["scope"]) == ("provider_fault", "message")
+    assert [next_task.attempt for next_task in harness.rerouted] == [2]  # the router ends it: it has expired
+
+
 async def test_a_settlement_whose_commit_is_in_doubt_is_written_once(harness, provider, transport, monkeypatch):
     tries = lose_the_first_answer(monkeypatch, "transition")
     task = await harness.a_delivery()

@@ -1,5 +1,7 @@
 """Migrations: each is applied once, in order, also by concurrent processes."""
 
+import asyncio
+
 import pytest
 
 from sluice.runtime.errors import SluiceError
@@ -146,6 +148,37 @@ async def test_a_failed_file_changes_nothing(empty, folder):
 
     assert "new_things" not in await tables_of(empty)
     assert "messages" in await tables_of(empty)
+
+
+async def test_a_table_that_is_in_use_keeps_nobody_waiting_and_is_migrated_after_its_release(
+    empty, folder, monkeypatch
+):
+    await migrations.apply(empty)
+    folder.write(NEXT, "CREATE TABLE new_things (id int); ALTER TABLE attempts ADD COLUMN new_column int")
+    monkeypatch.setattr(migrations, "_LOCK_PAUSE", 0.1)
+    async with connected(empty) as backup, connected(empty) as worker:
+        async with backup.transaction():
+            await backup.fetch("SELECT * FROM attempts")
+            applying = asyncio.create_task(migrations.apply(empty, folder.path))
+            for _ in range(3):
+                await asyncio.sleep(0.5)
+                await worker.execute("UPDATE attempts SET cost = cost", timeout=migrations._LOCK_TIMEOUT + 10.0)
+            assert not applying.done()
+
+        assert await applying == [NEXT]
+
+
+async def test_a_table_that_stays_in_use_is_an_error_that_says_so(empty, folder, monkeypatch):
+    await migrations.apply(empty)
+    folder.write(NEXT, "CREATE TABLE new_things (id int); ALTER TABLE attempts ADD COLUMN new_column int")
+    monkeypatch.setattr(migrations, "_LOCK_LIMIT", 0.0)
+    async with connected(empty) as backup, backup.transaction():
+        await backup.fetch("SELECT * FROM attempts")
+
+        with pytest.raises(SluiceError, match=f"{NEXT} failed: .* another transaction has used a table"):
+            await migrations.apply(empty, folder.path)
+
+    assert "new_things" not in await tables_of(empty)
 
 
 @pytest.mark.parametrize(

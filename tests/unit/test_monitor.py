@@ -227,6 +227,17 @@ def test_a_snapshot_of_another_version_is_not_restored():
     assert (unreadable, list(statuses(restored))) == ([b"1", b"2"], [PROVIDER])
 
 
+def test_a_snapshot_of_the_sandbox_is_not_restored():
+    monitor, restored = a_monitor(an_event(), an_event(provider_id=(other := uuid4()))), a_monitor()
+    kept = snapshots(monitor)
+    key = str(other).encode()
+    kept[key] = kept[key].replace(key, str(SANDBOX_PROVIDER_ID).encode())  # as a version that counted it wrote it
+
+    unusable = restored.restore(kept, NOON)
+
+    assert (unusable, list(statuses(restored))) == ([key], [PROVIDER])
+
+
 def test_only_changed_providers_are_in_the_next_snapshot():
     other = uuid4()
     monitor = a_monitor(an_event(), an_event(provider_id=other))

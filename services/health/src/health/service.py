@@ -144,10 +144,10 @@ class HealthService:
             return None
         try:
             kept = {key: value async for key, value in self._redis.hscan_iter(_SNAPSHOT_KEY, count=100)}
-            unreadable = self._monitor.restore(kept, utc_now())
-            if unreadable:
-                log.warning("snapshot_unreadable", providers=len(unreadable))
-                await self._redis.hdel(_SNAPSHOT_KEY, *unreadable)
+            unusable = self._monitor.restore(kept, utc_now())
+            if unusable:
+                log.warning("snapshot_unusable", providers=len(unusable))
+                await self._redis.hdel(_SNAPSHOT_KEY, *unusable)
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("snapshot_unavailable", error=type(error).__name__)
             return None

@@ -110,14 +110,22 @@ class AttemptCaller:
             ValueError: the stored content is not readable.
         """
         outbound = await self._outbound_message(job, claimed, account)
-        # If the process was paused after the claim, the lease may be almost over: no call begins at its end.
-        if time.monotonic() > job.claimed_at + self._policy.attempt_lease - _LEASE_MARGIN:
-            return ProviderFault("not called: the worker was paused until the lease had almost expired", Scope.MESSAGE)
+        reason = self._why_too_late(job)
+        if reason is not None:
+            return ProviderFault(f"not called: {reason}", Scope.MESSAGE)
         assert failpoints.hit("call.before")
         deadline = self._policy.urgent_call_timeout if job.urgent else self._policy.call_timeout
         outcome = await self._calls.call(account, outbound, deadline=deadline, on_progress=on_progress)
         assert failpoints.hit("call.answered")
         return outcome
+
+    def _why_too_late(self, job: Job) -> str | None:
+        """The claim has checked the same times, but may be long ago: the process was paused, or the answer was lost."""
+        if utc_now() >= job.task.expires_at:
+            return "the message has expired"
+        if time.monotonic() > job.claimed_at + self._policy.attempt_lease - _LEASE_MARGIN:
+            return "the worker was paused until the lease had almost expired"  # no call begins at its end
+        return None
 
     async def _outbound_message(self, job: Job, claimed: Claimed, account: Account) -> OutboundMessage:
         content = content_adapter.validate_json(claimed.content)

@@ -127,7 +127,6 @@ class HealthMonitor:
     def record_attempts(self, events: Iterable[AttemptReport], now: datetime) -> None:
         """Record the attempts among ``events`` in the order of their times: a batch is ordered by partition.
 
-        Those of the sandbox are no evidence: it is no provider, and every routing decision of a test message takes it.
         A time in the future counts as ``now``: a clock that is ahead must not expire other evidence.
         """
         events = list(events)
@@ -137,7 +136,7 @@ class HealthMonitor:
     def _record_attempts(self, events: Iterable[AttemptReport], now: datetime) -> None:
         attempts_by_provider: dict[UUID, list[Attempt]] = defaultdict(list)
         for event in events:
-            if event.outcome is None or event.provider_id in (None, SANDBOX_PROVIDER_ID):
+            if event.outcome is None or event.provider_id is None or not _is_monitored(event.provider_id):
                 continue
             if event.provider_id not in self._providers:
                 self._providers[event.provider_id] = MonitoredProvider(
@@ -260,18 +259,22 @@ class HealthMonitor:
         self.restore_pending(self._providers)
 
     def restore(self, kept: Mapping[bytes, bytes], now: datetime) -> list[bytes]:
-        """Restore the snapshots of an earlier process; returns the keys of those that this version cannot read."""
-        unreadable, providers = [], []
+        """Restore the snapshots of an earlier process; returns the keys of those that this version cannot use."""
+        unusable, providers = [], []
         for key, value in kept.items():
             try:
-                providers.append(_SNAPSHOT.validate_json(value))
+                provider = _SNAPSHOT.validate_json(value)
             except ValidationError:
-                unreadable.append(key)
+                provider = None
+            if provider is not None and _is_monitored(provider.provider_id):
+                providers.append(provider)
+            else:
+                unusable.append(key)
         for provider in sorted(providers, key=attrgetter("last_seen")):
             self._providers[provider.provider_id] = provider
             self._evaluated_at[provider.provider_id] = now
             _move_gauge(None, provider.published)
-        return unreadable
+        return unusable
 
     def _due_for_evaluation(self, now: datetime) -> dict[UUID, None]:
         """Providers with new attempts, and those whose last evaluation is long ago."""
@@ -293,6 +296,11 @@ class HealthMonitor:
             self._evaluated_at.pop(provider_id, None)
             self._unsaved[provider_id] = None
             _move_gauge(provider.published, None)
+
+
+def _is_monitored(provider_id: UUID) -> bool:
+    """The sandbox is no provider: every routing decision of a test message takes it."""
+    return provider_id != SANDBOX_PROVIDER_ID
 
 
 _SNAPSHOT = TypeAdapter(MonitoredProvider)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,9 @@ log = structlog.get_logger()
 _NAME = re.compile(r"^(\d{4})_[a-z0-9_]+\.sql$")
 _BREAKING = "-- breaking"
 _LOCK = 0x51C1CE  # of an advisory lock, so that migrations run one after the other
+_LOCK_TIMEOUT = 1  # seconds for which a migration may keep others from a table while it waits for it itself
+_LOCK_PAUSE = 2.0  # seconds
+_LOCK_LIMIT = 300.0  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,8 @@ async def apply(dsn: str, directory: Path | None = None, *, passwords: Mapping[s
 
     Raises:
         SluiceError: the server refuses the connection, an applied file has changed, the database is newer and has a
-            migration that breaks this program, a statement failed, or the owner may not create the logins.
+            migration that breaks this program, a statement failed, a table was in use for minutes, or
+            the owner may not create the logins.
     """
     migrations = load_migrations(directory)
     connection = await connect(dsn, timeout=10.0)
@@ -148,8 +154,29 @@ def _check(migrations: list[Migration], applied: Sequence[asyncpg.Record]) -> li
 
 
 async def _apply_one(connection: asyncpg.Connection, migration: Migration) -> None:
+    """Apply the file as soon as the tables that it changes are free.
+
+    A statement that waits for a table, while a backup reads it, makes every later one on that table wait behind it.
+    """
+    deadline = time.monotonic() + _LOCK_LIMIT
+    while True:
+        try:
+            return await _try_to_apply(connection, migration)
+        except asyncpg.LockNotAvailableError as error:
+            if time.monotonic() > deadline:
+                raise SluiceError(
+                    f"migration {migration.name} failed: for {_LOCK_LIMIT:.0f} s another transaction has used a table "
+                    "that it changes, such as a backup or a session that was left open (pg_stat_activity shows it): "
+                    "run `sluice migrate` again after its end"
+                ) from error
+        log.warning("migration_waits", migration=migration.name, reason="a table that it changes is in use")
+        await asyncio.sleep(_LOCK_PAUSE)
+
+
+async def _try_to_apply(connection: asyncpg.Connection, migration: Migration) -> None:
     try:
         async with connection.transaction():
+            await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}s'")
             await connection.execute(migration.sql)
             await connection.execute(
                 "INSERT INTO schema_migrations (name, digest, breaking, applied_at) VALUES ($1, $2, $3, $4)",
@@ -158,5 +185,7 @@ async def _apply_one(connection: asyncpg.Connection, migration: Migration) -> No
                 migration.breaking,
                 utc_now(),
             )
+    except asyncpg.LockNotAvailableError:
+        raise
     except asyncpg.PostgresError as error:
         raise SluiceError(f"migration {migration.name} failed: {error}") from error

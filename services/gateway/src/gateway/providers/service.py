@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from gateway.providers.v1_schemas import (
 )
 from gateway.services import Services
 from sluice.bus.messages import ProviderProbeRequested
-from sluice.bus.publisher import wait_for_acks
+from sluice.bus.publisher import PublishResult, wait_for_acks
 from sluice.bus.topics import Topic
 from sluice.model import ids
 from sluice.model.channel_group import GROUP_OF, ChannelGroup
@@ -194,11 +195,15 @@ async def update(
         shown = {**changes, "credentials": sorted(changes["credentials"])} if "credentials" in changes else changes
         await _audit(db, actor, principal, provider_id, "updated", shown)
         view = await _find(db, principal, provider_id)
-    mended = ("credentials" in changes or "enabled" in changes) and _is_probeable(services, view)
-    if mended and not await _request_probe(services, principal, view):
-        # The change is saved. Without the bus, a suspension lasts until its own end or the next request for a probe.
-        log.warning("probe_not_requested", provider=str(provider_id))
+    if ("credentials" in changes or "enabled" in changes) and _is_probeable(services, view):
+        # Not awaited: the change is saved. Without the bus, a suspension lasts until its own end or the next request.
+        _request_probe(services, principal, view).on_done(partial(_log_failure, provider_id))
     return view
+
+
+def _log_failure(provider_id: UUID, requested: PublishResult) -> None:
+    if requested.error is not None:
+        log.warning("probe_not_requested", provider=str(provider_id), error=requested.error)
 
 
 def _check_settings(settings: ProviderSettings | None, package_name: str) -> None:
@@ -362,7 +367,7 @@ async def probe(services: Services, principal: Principal, provider_id: UUID, act
         raise NotProbeable("The provider is disabled: enable it first.")
     if not _is_probeable(services, view):
         raise NotProbeable("The provider is healthy: every message may go to it.")
-    if not await _request_probe(services, principal, view):
+    if not await wait_for_acks([_request_probe(services, principal, view)]):
         raise Unavailable("The bus is unavailable. Retry later.")
     async with transaction(services.pool, principal.project_id) as db:
         await _audit(db, actor, principal, provider_id, "probed", {"name": view.row.name})
@@ -374,12 +379,11 @@ def _is_probeable(services: Services, view: ProviderView) -> bool:
     return view.row.enabled and health is not None and health.status != "healthy"
 
 
-async def _request_probe(services: Services, principal: Principal, view: ProviderView) -> bool:
-    """Publish the request; false if the bus is unavailable."""
+def _request_probe(services: Services, principal: Principal, view: ProviderView) -> PublishResult:
     requested = ProviderProbeRequested(
         project_id=principal.project_id, channel=view.row.channel, provider_id=view.row.id, occurred_at=utc_now()
     )
-    return await wait_for_acks([services.publisher.publish(Topic.EVENTS, view.row.id.bytes, requested.encode())])
+    return services.publisher.publish(Topic.EVENTS, view.row.id.bytes, requested.encode())
 
 
 async def test(
