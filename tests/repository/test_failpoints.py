@@ -82,7 +82,7 @@ WITHIN = {
     "api_keys.create_named_key",
     "ingest._write",
     "ingest._write_attachments",
-    "migrations._apply_one",
+    "migrations._try_to_apply",
     "migrations.apply",
     "outbox.insert_cte",
     "partitions._create",

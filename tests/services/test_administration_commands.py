@@ -166,7 +166,6 @@ async def test_the_life_of_a_bulk_job(command, tmp_path):
     ("arguments", "error"),
     [
         (("send", "/no/such/file"), "/no/such/file cannot be read"),
-        (("list", "-n", "0"), "--limit: must be at least 1"),
         (("show", "blk_unknown"), "rejected with 4"),
     ],
 )

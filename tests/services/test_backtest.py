@@ -168,8 +168,6 @@ async def test_what_cannot_be_replayed_is_said(traffic, backtest):
     [
         (["--project", "none"], "--project: there is no project 'none'"),
         (["--since", "2026-08-20", "--until", "2026-08-19"], "--since: must be before --until"),
-        (["--limit", "0"], "--limit: must be 1 to 1,000,000"),
-        (["--late", "0"], "--late: must be above 0"),
         (["--channel", "fax"], "--channel: there is no 'fax': there are email, sms"),
     ],
 )
@@ -179,10 +177,21 @@ async def test_an_argument_that_does_not_fit_is_named(traffic, backtest, argumen
     assert (code, message in error) == (1, True)
 
 
+async def test_the_project_is_that_of_the_demo(store, traffic, backtest, monkeypatch, tmp_path):
+    await traffic.deliver(0, (await traffic.provider("north"), "accepted", 0.2))
+    await projects.create_project(store.pool, organization="Other", slug="other", name="Other", now=NOON)
+    (tmp_path / "demo.json").write_text('{"project": "shop", "key": "sp_live_a", "test_key": "sp_test_b"}')
+    monkeypatch.setenv("SLUICE_DATA_DIR", str(tmp_path))
+
+    assert (await backtest(*WHEN))[0] == 0
+
+
 async def test_one_of_several_projects_is_named(store, traffic, backtest):
     await projects.create_project(store.pool, organization="Other", slug="other", name="Other", now=NOON)
 
-    assert (await backtest(*WHEN))[2] == "sluice: --project: name one of the 2 projects: other, shop\n"
+    assert (await backtest(*WHEN))[
+        2
+    ] == "sluice: --project: there are several projects, or none: `sluice project list` shows them\n"
 
 
 async def test_a_project_is_replayed_alone(store, traffic, backtest):

@@ -37,7 +37,7 @@ from gateway.services import Accounts, ProviderAccess, Services
 from gateway.status.monitor import StatusMonitor
 from gateway.templates.rendering import TemplateRenderer
 from gateway.unsubscribe.links import UnsubscribeLinks
-from sluice.bus.group_status import GroupStatus
+from sluice.bus.group_status import GroupStatus, GroupSurvey
 from sluice.bus.messages import DeliveryTask, RequestAccepted, RequestRejected
 from sluice.bus.topics import Group
 from sluice.delivery.mailer import Mailer
@@ -92,7 +92,7 @@ class Gateway:
         self.pool, self.config, self.bus = owner_pool, config, bus
         self.publisher = bus
         self.groups = {group: GroupStatus(1, 0, 0.0) for group in Group}
-        self.status = StatusMonitor(pool, None, self._read_groups)
+        self.status = StatusMonitor(pool, None, self._survey_groups)
         self.outbox = OutboxPublisher(pool, bus)
         self.templates = TemplateRenderer(pool, config)
         self.unsubscribe_links = UnsubscribeLinks(lambda: [bytes(32)], public_url="http://gateway")
@@ -124,11 +124,11 @@ class Gateway:
             event_hooks={"response": [check_documented]},
         )
 
-    async def _read_groups(self):
+    async def _survey_groups(self):
         """What the broker says; an error if a test puts one in place of the groups."""
         if isinstance(self.groups, Exception):
             raise self.groups
-        return self.groups
+        return GroupSurvey(self.groups, 0.001)
 
     def _message_ingest(self, pool):
         return MessageIngest(

@@ -31,6 +31,7 @@ async def test_all_parts_are_up(gateway):
     found = await status(gateway)
 
     assert (found["status"], found["postgres"]["status"], found["kafka"]["status"]) == ("up", "up", "up")
+    assert found["kafka"]["latency_ms"] == 1.0  # of one request, not of the survey
     assert (found["redis"], found["waiting"]) == (
         {"status": "unused", "since": None, "latency_ms": None, "error": None},
         [],
@@ -70,7 +71,7 @@ async def test_what_does_not_answer_is_named_with_the_time_since_when(gateway):
 
 async def test_a_redis_that_is_away_is_impaired(gateway, monkeypatch):
     redis = Redis(port=free_port(), socket_connect_timeout=0.1)
-    watching = StatusMonitor(gateway.services.pool, redis, gateway._read_groups)
+    watching = StatusMonitor(gateway.services.pool, redis, gateway._survey_groups)
     monkeypatch.setattr(gateway.status, "status", watching.status)
 
     found = await status(gateway)

@@ -1,6 +1,7 @@
 """`sluice doctor`: what cannot be made on a running system without harm to other tests."""
 
 import asyncio
+import os
 from collections import namedtuple
 from datetime import timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 from sluice.bus.topic_admin import TopicSpec
 from sluice_cli.diagnosis import machine
 from sluice_cli.diagnosis.services import _check_clock, check_redis, check_topics, check_workers
+from sluice_cli.doctor import examine
 from tests.examples import NOON
 
 Usage = namedtuple("Usage", "total used free")
@@ -38,6 +40,16 @@ def test_a_disk_that_is_nearly_full_is_named(monkeypatch, tmp_path, free, level)
 
     assert finding.level == level
     assert str(Path(tmp_path)) in finding.text
+
+
+def test_where_nothing_runs_that_is_the_only_finding(monkeypatch, tmp_path):
+    for name in [name for name in os.environ if name.startswith("SLUICE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SLUICE_DATA_DIR", str(tmp_path))
+
+    (finding,) = run(examine(post_samples=False))
+
+    assert (finding.level, finding.check, finding.action) == ("FAIL", "processes", "`sluice up`")
 
 
 def test_consumers_without_a_partition_are_counted_and_the_remedy_is_a_command():

@@ -32,12 +32,12 @@ from gateway.rate_limits.limits import RateLimits
 from gateway.receipts.endpoint import ReceiptEndpoint
 from gateway.services import Accounts, ProviderAccess, Services
 from gateway.settings import GatewaySettings
-from gateway.status.monitor import ReadGroups, StatusMonitor
+from gateway.status.monitor import StatusMonitor, SurveyGroups
 from gateway.templates.rendering import TemplateRenderer
 from gateway.unsubscribe.links import UnsubscribeLinks
 from sluice.bootstrap import role
 from sluice.bus.consumer import Consumer, Limits
-from sluice.bus.group_status import read_group_status
+from sluice.bus.group_status import survey_groups
 from sluice.bus.publisher import Publisher
 from sluice.bus.topics import Group, Topic
 from sluice.delivery.mailer import Mailer
@@ -59,7 +59,7 @@ class Bus(NamedTuple):
     publisher: Publisher
     health: Health
     events: EventFeed
-    read_groups: ReadGroups
+    survey_groups: SurveyGroups
 
 
 @asynccontextmanager
@@ -96,7 +96,7 @@ async def open_services(
             cipher=cipher,
             health=bus.health,
             publisher=bus.publisher,
-            status=StatusMonitor(pool, redis, bus.read_groups),
+            status=StatusMonitor(pool, redis, bus.survey_groups),
             outgoing=settings.outgoing(),
             bulk=bulk,
             events=bus.events,
@@ -220,7 +220,7 @@ async def main() -> None:
         publisher = await gateway.open_publisher()
         health = await gateway.enter(HealthView().subscribed(gateway.kafka))
         events = EventFeed(KafkaEventSource(gateway.kafka))
-        bus = Bus(publisher, health.statuses, events, partial(read_group_status, gateway.kafka))
+        bus = Bus(publisher, health.statuses, events, partial(survey_groups, gateway.kafka))
         services = await gateway.enter(open_services(settings, pool, config, bus))
         ingress = SendRequestConsumer(
             services.authenticator, services.ingest, publisher, max_body=settings.max_request_bytes

@@ -6,12 +6,15 @@ import json
 from typing import Any
 
 from faststream.kafka import KafkaBroker
+from faststream.security import SASLScram512
 from faststream.specification import AsyncAPI
 
 from gateway.messages.v1_schemas import SendRequest
 from sluice.bus.messages import CORRELATION_HEADER, SCHEMA_VERSION, VERSION_HEADER, DeliveryEvent, NonDeliveryEvent
 from sluice.bus.topics import Topic
 
+_ABOUT = """The topics that other programs may publish to and consume. The server is that of `make up`: the
+password of the user `producer` is in `.sluice/kafka-producer.password`; docs/operations.md names the other users."""
 _SEND = """Send requests: the body of POST /v1/messages/channel. A record has either the header `x-sendpipe-key` (the
 project's API key, `sp_live_…`) with an optional `idempotency-key`, or a signature with the key: `x-sendpipe-key-id`
 (characters 9 to 20 of the API key), `x-sendpipe-timestamp` (seconds), `idempotency-key`, and `x-sendpipe-signature`:
@@ -59,7 +62,8 @@ _EVENT_HEADERS = {
 
 def document() -> dict[str, Any]:
     """The AsyncAPI 3.0 document of the topics that other programs may publish to and consume."""
-    broker = KafkaBroker("localhost:9092", allow_auto_create_topics=False)
+    login = SASLScram512(username="producer", password="", use_ssl=False)
+    broker = KafkaBroker("127.0.0.1:19092", security=login, allow_auto_create_topics=False)
 
     async def send_request(body: SendRequest) -> None:
         """A send request."""
@@ -69,7 +73,9 @@ def document() -> dict[str, Any]:
     )
     schema = DeliveryEvent | NonDeliveryEvent
     broker.publisher(Topic.EVENTS.value, title="events", description=_EVENTS, schema=schema)
-    specification = AsyncAPI(broker, title="Sluice", version=str(SCHEMA_VERSION), schema_version="3.0.0")
+    specification = AsyncAPI(
+        broker, title="Sluice", description=_ABOUT, version=str(SCHEMA_VERSION), schema_version="3.0.0"
+    )
     found: dict[str, Any] = json.loads(specification.to_specification().to_json())
     messages = found["components"]["messages"]
     for name, headers in (("send:SubscribeMessage", _SEND_HEADERS), ("events:Message", _EVENT_HEADERS)):

@@ -13,10 +13,11 @@ import os
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from sluice.runtime.errors import SluiceError
 from sluice_cli.api_command import Row, call, list_rows, print_answer, print_rows
+from sluice_cli.send import segment
 
 if TYPE_CHECKING:
     from uuid import UUID
@@ -160,12 +161,12 @@ def _get_keys(options: argparse.Namespace) -> list[Row]:
 
 
 def _delete_key(options: argparse.Namespace) -> Row:
-    row: Row = call(options, "DELETE", f"{_keys(options)}/{quote(options.key_id, safe='')}")
+    row: Row = call(options, "DELETE", f"{_keys(options)}/{segment(options.key_id)}")
     return row
 
 
 def _keys(options: argparse.Namespace) -> str:
-    return f"{_PROJECTS}/{quote(options.project, safe='')}/keys"
+    return f"{_PROJECTS}/{segment(options.project)}/keys"
 
 
 # -- output ------------------------------------------------------------------------------------------------------------
@@ -213,7 +214,7 @@ async def _create_project(db: Any, options: argparse.Namespace) -> Row:
     if not is_slug(slug):
         raise SluiceError("--slug: lower-case letters, digits and hyphens, at most 63")
     if await projects.find_project_by_slug(db, slug) is not None:
-        raise SluiceError(f"the slug {slug} is taken")
+        raise SluiceError(f"the slug {slug} is taken: give another one with --slug")
     owner = await _confirmed_user(db, options.owner) if options.owner else None
     project = await projects.create_project(db, organization=options.name, slug=slug, name=options.name, now=utc_now())
     if owner is not None:

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sluice.runtime.arguments import within
 from sluice.runtime.errors import SluiceError
 from sluice_cli.api_command import Row, add_command, call, find_row, list_rows, print_answer, print_rows
+from sluice_cli.send import segment
 
 _TEMPLATES, _WEBHOOKS, _SUPPRESSIONS = "/v1/templates", "/v1/webhooks", "/v1/suppressions"
 _ROLES = ("ADMIN", "DEVELOPER", "VIEWER")
@@ -44,7 +46,7 @@ def _register_templates(commands: Any) -> None:
         parser.add_argument("--text", metavar="FILE", help="file with the text part; - for standard input")
     previewed = add_command(commands, "preview", "print what a template yields; nothing is sent", _preview_template)
     previewed.add_argument("--variables", metavar="JSON", default="{}", help="values of the variables")
-    previewed.add_argument("--version", type=int, help="by default the current one")
+    previewed.add_argument("--version", type=within(int, 1, 1_000_000), help="by default the current one")
     with_id = [updated, previewed]
     with_id.append(add_command(commands, "show", "print one template with its sources", _show_template))
     with_id.append(add_command(commands, "remove", "delete a template", _remove_template))
@@ -142,7 +144,7 @@ def _register_members(commands: Any) -> None:
 def _members(options: argparse.Namespace) -> str:
     if not options.project:
         raise SluiceError("--project is required: the slug of the project")
-    return f"/v1/projects/{options.project}/members"
+    return f"/v1/projects/{segment(options.project)}/members"
 
 
 def _list_members(options: argparse.Namespace) -> int:
@@ -190,7 +192,7 @@ def _register_webhooks(commands: Any) -> None:
     added.add_argument("--description", default="")
     deliveries = add_command(commands, "deliveries", "show the events for an endpoint, newest first", _list_deliveries)
     deliveries.add_argument("--status", help="only those with this status, such as exhausted")
-    deliveries.add_argument("--limit", type=int, default=50, help="how many (default %(default)s)")
+    deliveries.add_argument("--limit", type=within(int, 1, 100_000), default=50, help="how many (default %(default)s)")
     replayed = add_command(commands, "replay", "send one event again", _replay_delivery)
     with_id = [
         deliveries,
@@ -264,7 +266,7 @@ def _delivery_line(row: Row) -> str:
 
 
 def _replay_delivery(options: argparse.Namespace) -> int:
-    row = call(options, "POST", f"{_webhook(options)}/deliveries/{options.delivery}/replay")
+    row = call(options, "POST", f"{_webhook(options)}/deliveries/{segment(options.delivery)}/replay")
     return print_answer(options, row, _delivery_line(row))
 
 
@@ -285,7 +287,7 @@ def _register_suppressions(commands: Any) -> None:
     shown = add_command(commands, "list", "show the suppressed addresses, newest first", _list_suppressions)
     shown.add_argument("--channel", help="of one channel only")
     shown.add_argument("--reason", help="such as hard_bounce")
-    shown.add_argument("--limit", type=int, default=50, help="how many (default %(default)s)")
+    shown.add_argument("--limit", type=within(int, 1, 100_000), default=50, help="how many (default %(default)s)")
     added = add_command(commands, "add", "suppress addresses: no message is sent to them", _add_suppressions)
     added.add_argument("addresses", nargs="+", metavar="ADDRESS")
     added.add_argument("--channel", default="email", help="default: email")

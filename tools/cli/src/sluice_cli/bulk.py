@@ -7,11 +7,11 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
+from sluice.runtime.arguments import within
 from sluice.runtime.errors import SluiceError
 from sluice_cli.api_command import Row, add_command, call, list_rows, print_answer, print_rows
-from sluice_cli.send import api_request
+from sluice_cli.send import api_request, segment
 
 _JOBS = "/v1/messages/bulk"
 
@@ -21,7 +21,9 @@ def register(subparsers: Any) -> None:
     group = subparsers.add_parser("bulk", help="upload, show and cancel bulk jobs")
     commands = group.add_subparsers(title="commands", metavar="COMMAND", required=True)
     listed = add_command(commands, "list", "show the jobs, newest first", _list_jobs)
-    listed.add_argument("-n", "--limit", type=int, default=20, help="number of jobs (default %(default)s)")
+    listed.add_argument(
+        "-n", "--limit", type=within(int, 1, 100_000), default=20, help="number of jobs (default %(default)s)"
+    )
     sent = add_command(commands, "send", "upload a file of JSON lines: the message, then a row each recipient", _send)
     sent.add_argument("file", help="the file; - for standard input")
     sent.add_argument("--idempotency-key", help="a repeated upload with the same key is the first job")
@@ -33,8 +35,6 @@ def register(subparsers: Any) -> None:
 
 
 def _list_jobs(options: argparse.Namespace) -> int:
-    if options.limit < 1:
-        raise SluiceError("--limit: must be at least 1")
     return print_rows(options, list_rows(options, _JOBS, limit=options.limit), _line, noun="bulk job")
 
 
@@ -83,7 +83,7 @@ def _request(
 
 
 def _path(options: argparse.Namespace) -> str:
-    return f"{_JOBS}/{quote(options.job, safe='')}"
+    return f"{_JOBS}/{segment(options.job)}"
 
 
 def _line(row: Row) -> str:

@@ -152,10 +152,13 @@ def api_key(given: str | None, *, is_test: bool = False) -> str:
     """The API key of a command: the given one, ``SLUICE_API_KEY``, or the demo's.
 
     Raises:
-        SluiceError: there is none.
+        SluiceError: there is none, or it cannot be one.
     """
     demo = read_demo()
     key = given or os.environ.get("SLUICE_API_KEY") or (demo and (demo.test_key if is_test else demo.key))
     if not key:
         raise SluiceError("no API key: give --key, set SLUICE_API_KEY, or make the demo project with `sluice demo`")
+    if not (key.isascii() and key.isprintable()) or " " in key:  # such as the "ses_…" of an example
+        place = "--key" if given else "SLUICE_API_KEY"
+        raise SluiceError(f"{place}: {key!r} is no API key (sp_live_…, sp_test_…, mzl_…) and no session (ses_…)")
     return key

@@ -8,6 +8,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sluice.runtime.arguments import within
 from sluice.runtime.errors import SluiceError
 
 if TYPE_CHECKING:
@@ -32,7 +33,9 @@ def register(subparsers: Any) -> None:
     listing = commands.add_parser("list", help="show the newest letters, the open ones by default")
     listing.add_argument("--all", action="store_true", help="also those that were replayed or discarded")
     listing.add_argument("--topic", help="of records from this topic only")
-    listing.add_argument("--limit", type=int, default=50, help=f"how many, at most {_MAX_LISTED} (default 50)")
+    listing.add_argument(
+        "--limit", type=within(int, 1, _MAX_LISTED), default=50, help=f"how many, at most {_MAX_LISTED} (default 50)"
+    )
     listing.add_argument("--json", action="store_true", help="one JSON object a line")
     listing.set_defaults(run=run_list)
     show = commands.add_parser("show", help="show one letter with the key, headers and value of its record")
@@ -50,8 +53,6 @@ def register(subparsers: Any) -> None:
 
 def run_list(options: argparse.Namespace) -> int:
     """Print the letters."""
-    if not 0 < options.limit <= _MAX_LISTED:
-        raise SluiceError(f"--limit must be 1 to {_MAX_LISTED}")
     letters = asyncio.run(_list(options.topic, limit=options.limit, all_=options.all))
     for letter in letters:
         print(json.dumps(_fields(letter)) if options.json else _line(letter))

@@ -65,10 +65,14 @@ async def examine(*, post_samples: bool) -> list[Finding]:
     """All findings, in the order in which a fault explains those that follow."""
     import os
 
+    from sluice_cli.context import launcher
     from sluice_cli.diagnosis import certificates, encryption, machine, services, variables
+    from sluice_cli.diagnosis.finding import fail
     from sluice_cli.diagnosis.installation import read_installation
 
     installation = read_installation()
+    if launcher() is not None and not installation.processes and "SLUICE_POSTGRES_DSN" not in installation.environment:
+        return [fail("processes", "nothing runs here, and SLUICE_POSTGRES_DSN is not set", "`sluice up`")]
     os.environ.update(installation.environment)  # settings are read from there
     checks: tuple[Check, ...] = (
         variables.check,

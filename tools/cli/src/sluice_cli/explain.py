@@ -37,13 +37,11 @@ def run_explain(options: argparse.Namespace) -> int:
     Raises:
         SluiceError: the gateway cannot be reached, or the project has no such message.
     """
-    from urllib.parse import quote
-
     from sluice_cli.context import api_key
-    from sluice_cli.send import api_request
+    from sluice_cli.send import api_request, segment
 
     key = api_key(options.key, is_test=options.sandbox)
-    message = api_request("GET", f"/v1/messages/{quote(options.id, safe='')}", key)
+    message = api_request("GET", f"/v1/messages/{segment(options.id)}", key)
     if options.json:
         print(json.dumps([event for event in message["events"] if event["routing"]], indent=2, ensure_ascii=False))
     else:
@@ -80,7 +78,7 @@ def _decision(event: Mapping[str, Any]) -> Iterator[str]:
 def _evidence(candidate: Mapping[str, Any]) -> str:
     evidence = candidate["evidence"]
     if evidence is None:
-        return " (no evidence about it)"
+        return "" if candidate["excluded"] else " (no evidence about it)"
     counted = f"{evidence['error_rate']:.1%} errors, {evidence['attempts']:g} recent attempts"
     reason = f", {evidence['reason']}" if evidence["reason"] else ""
     return f" ({evidence['status']}{reason}; {counted})"

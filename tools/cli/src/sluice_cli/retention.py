@@ -51,10 +51,11 @@ async def _describe(pool: Any, limits: RetentionLimits) -> list[str]:
     if limits.messages is not None:
         expired = set(await retention.expired_weeks(pool, utc_now() - limits.messages))
     kept = "for ever" if limits.messages is None else f"for {limits.messages.days} days"
-    lines = [f"messages are kept {kept} (SLUICE_RETENTION_DAYS)", f"{'week':10}{'size':>12}  {'messages':>12}"]
+    lines = [f"messages are kept {kept} (SLUICE_RETENTION_DAYS)", f"{'week':10}{'size':>12}  {'messages, about':>16}"]
     for week in await retention.list_weeks(pool):
         mark = "  older than that" if week.name in expired else ""
-        lines.append(f"{week.name:10}{week.size / 1e6:>9.1f} MB  {week.messages:>12,}{mark}")
+        messages = "-" if week.messages is None else f"{week.messages:,}"
+        lines.append(f"{week.name:10}{week.size / 1e6:>9.1f} MB  {messages:>16}{mark}")
     return lines
 
 

@@ -11,8 +11,10 @@ import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from sluice.model.state import SETTLED
+from sluice.runtime.arguments import within
 from sluice.runtime.errors import SluiceError
 from sluice_cli.terminal import printable
 
@@ -32,13 +34,18 @@ def register(subparsers: Any) -> None:
     """Add the subcommands."""
     send = subparsers.add_parser("send", help="send a message through the API and show its history")
     _message_arguments(send)
-    send.add_argument("--wait", type=float, default=30.0, help="seconds to wait for the end (default %(default)s)")
+    send.add_argument(
+        "--wait", type=within(float, 0, 86_400), default=30.0, help="seconds to wait for the end (default %(default)s)"
+    )
     send.add_argument("--json", action="store_true", help="print the API's JSON")
     send.set_defaults(run=run_send)
     publish = subparsers.add_parser("publish", help="publish a send request to Kafka, to the topic send.requests")
     _message_arguments(publish)
     publish.add_argument(
-        "--wait", type=float, default=10.0, help="seconds to wait for what became of it; 0: not at all"
+        "--wait",
+        type=within(float, 0, 86_400),
+        default=10.0,
+        help="seconds to wait for what became of it; 0: not at all",
     )
     publish.set_defaults(run=run_publish)
     message = subparsers.add_parser("message", help="show a message and its history")
@@ -48,7 +55,9 @@ def register(subparsers: Any) -> None:
     message.add_argument("--json", action="store_true", help="print the API's JSON")
     message.set_defaults(run=run_message)
     captured = subparsers.add_parser("captured", help="list sandbox messages and mails of the demo mailbox")
-    captured.add_argument("-n", "--limit", type=int, default=10, help="number of entries (default %(default)s)")
+    captured.add_argument(
+        "-n", "--limit", type=within(int, 1, 10_000), default=10, help="number of entries (default %(default)s)"
+    )
     captured.add_argument("--full", action="store_true", help="print their whole content")
     captured.set_defaults(run=run_captured)
 
@@ -99,9 +108,15 @@ def run_message(options: argparse.Namespace) -> int:
     """Show one message."""
     from sluice_cli.context import api_key
 
-    message = api_request("GET", f"/v1/messages/{options.id}", api_key(options.key, is_test=options.sandbox))
+    key = api_key(options.key, is_test=options.sandbox)
+    message = api_request("GET", f"/v1/messages/{segment(options.id)}", key)
     print(json.dumps(message, indent=2, ensure_ascii=False) if options.json else format_timeline(message))
     return 0
+
+
+def segment(argument: str) -> str:
+    """The argument as one segment of a path, whatever its characters."""
+    return quote(argument, safe="").replace(".", "%2E")
 
 
 def api_request(
@@ -138,7 +153,7 @@ def api_request(
             trust_env=False,
         )
     except httpx.HTTPError as error:
-        raise SluiceError(f"cannot connect to the gateway at {url}: {error}") from None
+        raise SluiceError(f"cannot connect to the gateway at {url}: {error}; `sluice status` shows what runs") from None
     if answer.status_code >= 400:
         raise SluiceError(_error_text(answer.status_code, answer.text))
     return answer.json() if answer.headers.get("content-type", "").startswith("application/json") else answer.text

@@ -10,6 +10,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sluice.runtime.arguments import within
+
 if TYPE_CHECKING:
     from sluice_cli.verification import Report
 
@@ -30,7 +32,10 @@ def register(subparsers: Any) -> None:
     )
     verify.add_argument("--at-rest", action="store_true", help="report every unsettled delivery")
     verify.add_argument(
-        "--grace", type=float, default=60.0, help="seconds that a delivery may be overdue (default %(default)s)"
+        "--grace",
+        type=within(float, 0, 31_536_000),
+        default=60.0,
+        help="seconds that a delivery may be overdue (default %(default)s)",
     )
     verify.add_argument("--json", action="store_true", help="print JSON")
     verify.set_defaults(run=run_verify)

@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sluice.runtime.arguments import within
 from sluice.runtime.errors import SluiceError
 from sluice_launcher.control import NotRunning, SupervisorClient, supervisor_running
 from sluice_launcher.logs import tail
@@ -36,7 +37,9 @@ def register(subparsers: "Subparsers") -> None:
     logs = _command(subparsers, "logs", run_logs, "print the output of the processes")
     logs.add_argument("name", nargs="?", metavar="NAME", help="only this log: a process, supervisor or setup")
     logs.add_argument("-f", "--follow", action="store_true", help="continue until Ctrl-C")
-    logs.add_argument("-n", "--lines", type=int, default=20, help="lines of each (default %(default)s)")
+    logs.add_argument(
+        "-n", "--lines", type=within(int, 0, 1_000_000), default=20, help="lines of each (default %(default)s)"
+    )
     restart = _command(subparsers, "restart", run_restart, "stop one process and start it again")
     restart.add_argument("--wipe", action="store_true", help="delete its data before the start (kafka and redis only)")
     stop = _command(subparsers, "stop", run_stop, "stop one process and leave it stopped")

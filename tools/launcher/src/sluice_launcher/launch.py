@@ -120,6 +120,7 @@ def _already_supervised(plan: Plan) -> SluiceError:
 def main(data_dir: Path, report: int) -> int:
     """The detached supervisor: reports progress to the pipe and to its log; returns the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logging.getLogger("aiokafka").setLevel(logging.WARNING)  # each look at Kafka's readiness is a login
     log = logging.getLogger("sluice_launcher")
 
     def send(**fields: object) -> None:

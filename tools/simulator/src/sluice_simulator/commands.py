@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sluice.runtime.arguments import within
 from sluice.runtime.errors import SluiceError
 
 if TYPE_CHECKING:
@@ -39,7 +40,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="serve this endpoint instead of one for each dialect; may be repeated",
     )
     parser.add_argument(
-        "--control-port", type=int, default=CONTROL_PORT, help="default: %(default)s; 0 takes a free one"
+        "--control-port",
+        type=within(int, 0, 65_535),
+        default=CONTROL_PORT,
+        help="default: %(default)s; 0 takes a free one",
     )
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s")
     parser.set_defaults(run=run)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -23,19 +24,30 @@ class GroupStatus(NamedTuple):
     lag_seconds: float
 
 
-async def read_group_status(kafka: KafkaConnection) -> dict[Group, GroupStatus]:
-    """All groups.
+class GroupSurvey(NamedTuple):
+    """All groups. ``latency``: seconds that the broker took for one request, of the many of a survey."""
+
+    groups: Mapping[Group, GroupStatus]
+    latency: float
+
+
+async def survey_groups(kafka: KafkaConnection) -> GroupSurvey:
+    """The groups as they are now.
 
     Raises:
         KafkaError: the broker does not respond.
     """
-    consumers = await _count_consumers(kafka)
+    async with open_admin(kafka) as admin:
+        began = time.monotonic()
+        await admin.list_topics()
+        latency = time.monotonic() - began
+        consumers = await _count_consumers(admin)
     found = {}
     for group, ranges in (await read_ranges(kafka, SUBSCRIPTIONS)).items():
         records = sum(end - offset for offset, end in ranges.values())
         first = await read_first_records(kafka, ranges)
         found[group] = GroupStatus(consumers.get(group.value, 0), records, age_of(first.values()) or 0.0)
-    return found
+    return GroupSurvey(found, latency)
 
 
 class _DescribeGroups(
@@ -53,14 +65,13 @@ class _DescribeGroups(
         return request_struct_class([self._group])
 
 
-async def _count_consumers(kafka: KafkaConnection) -> Mapping[str, int]:
+async def _count_consumers(admin: Any) -> Mapping[str, int]:
     found: dict[str, int] = {}
-    async with open_admin(kafka) as admin:
-        for group in Group:
-            coordinator = await admin.find_coordinator(group.value)
-            answer = await admin._send_request(_DescribeGroups(group.value), coordinator)
-            for error, name, _state, _protocol_type, _protocol, members in answer.groups:
-                if error:
-                    raise for_code(error)
-                found[name] = len(members)
+    for group in Group:
+        coordinator = await admin.find_coordinator(group.value)
+        answer = await admin._send_request(_DescribeGroups(group.value), coordinator)
+        for error, name, _state, _protocol_type, _protocol, members in answer.groups:
+            if error:
+                raise for_code(error)
+            found[name] = len(members)
     return found

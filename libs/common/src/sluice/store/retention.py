@@ -144,11 +144,13 @@ async def expired_weeks(db: Db, cutoff: datetime) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Week:
-    """One week of all partitioned tables: its size in bytes with indexes, and PostgreSQL's estimate of its messages."""
+    """One week of all partitioned tables: its size in bytes with indexes, and PostgreSQL's estimate of its messages;
+    None before the first one.
+    """
 
     name: str
     size: int
-    messages: int
+    messages: int | None
 
 
 async def list_weeks(db: Db) -> list[Week]:
@@ -157,14 +159,14 @@ async def list_weeks(db: Db) -> list[Week]:
         """
         SELECT substring(c.relname from '[0-9]{4}w[0-9]{2}$') AS name,
                sum(pg_total_relation_size(c.oid))::bigint AS size,
-               greatest(0, max(c.reltuples) FILTER (WHERE c.relname LIKE 'messages%'))::bigint AS messages
+               nullif(max(c.reltuples) FILTER (WHERE c.relname LIKE 'messages%'), -1)::bigint AS messages
           FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
          WHERE i.inhparent = ANY($1::regclass[]) AND c.relname ~ '[0-9]{4}w[0-9]{2}$'
          GROUP BY 1 ORDER BY 1
         """,
         list(TABLES),
     )
-    return [Week(row["name"], row["size"], row["messages"] or 0) for row in rows]
+    return [Week(row["name"], row["size"], row["messages"]) for row in rows]
 
 
 async def _drop_week(pool: Pool, week: str, deleted: Deleted) -> None:

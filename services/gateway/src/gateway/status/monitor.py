@@ -12,7 +12,7 @@ from aiokafka.errors import KafkaError
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from sluice.bus.group_status import GroupStatus
+from sluice.bus.group_status import GroupStatus, GroupSurvey
 from sluice.bus.topics import Group
 from sluice.runtime.clock import utc_now
 from sluice.store.db import UNAVAILABLE_ERRORS, Pool
@@ -26,7 +26,7 @@ class PartStatus:
     """A backing service. ``error``: None while it answers; ``since``: when this gateway saw it become so."""
 
     error: str | None
-    latency: float | None  # seconds
+    latency: float | None  # seconds of one request
     since: datetime
 
 
@@ -41,16 +41,16 @@ class InstallationStatus:
     measured_at: datetime
 
 
-ReadGroups = Callable[[], Awaitable[Mapping[Group, GroupStatus]]]
+SurveyGroups = Callable[[], Awaitable[GroupSurvey]]
 
 
 class StatusMonitor:
     """Measures at most every five seconds, however many ask."""
 
-    def __init__(self, pool: Pool, redis: Redis | None, read_groups: ReadGroups) -> None:
+    def __init__(self, pool: Pool, redis: Redis | None, survey_groups: SurveyGroups) -> None:
         self._pool = pool
         self._redis = redis
-        self._read_groups = read_groups
+        self._survey_groups = survey_groups
         self._measuring = asyncio.Lock()
         self._measured: InstallationStatus | None = None
         self._measured_at = 0.0
@@ -67,18 +67,21 @@ class StatusMonitor:
     async def _measure(self) -> InstallationStatus:
         groups: Mapping[Group, GroupStatus] = {}
 
-        async def read_groups() -> None:
-            nonlocal groups
-            groups = await self._read_groups()
+        async def ask_postgres() -> float:
+            return await _timed(self._pool.fetchval("SELECT 1"))
 
-        async def ping() -> None:
-            if self._redis is not None:
-                await self._redis.ping()
+        async def ask_kafka() -> float:
+            nonlocal groups
+            groups, latency = await self._survey_groups()
+            return latency
+
+        async def ask_redis() -> float:
+            return 0.0 if self._redis is None else await _timed(self._redis.ping())
 
         postgres, kafka, redis = await asyncio.gather(
-            self._part("postgres", lambda: self._pool.fetchval("SELECT 1")),
-            self._part("kafka", read_groups),
-            self._part("redis", ping),
+            self._part("postgres", ask_postgres),
+            self._part("kafka", ask_kafka),
+            self._part("redis", ask_redis),
         )
         return InstallationStatus(
             postgres=postgres,
@@ -88,16 +91,21 @@ class StatusMonitor:
             measured_at=utc_now(),
         )
 
-    async def _part(self, name: str, ask: Callable[[], Awaitable[object]]) -> PartStatus:
-        began, error = time.monotonic(), None
+    async def _part(self, name: str, ask: Callable[[], Awaitable[float]]) -> PartStatus:
+        error = latency = None
         try:
             async with asyncio.timeout(_TIMEOUT):
-                await ask()
+                latency = await ask()
         except (*UNAVAILABLE_ERRORS, KafkaError, RedisError) as fault:
             error = "no answer in time" if isinstance(fault, TimeoutError) else type(fault).__name__
-        lasted = None if error else time.monotonic() - began
         answers, since = self._since.get(name, (None, None))
         if since is None or answers is not (error is None):
             since = utc_now()
             self._since[name] = (error is None, since)
-        return PartStatus(error, lasted, since)
+        return PartStatus(error, latency, since)
+
+
+async def _timed(answer: Awaitable[object]) -> float:
+    began = time.monotonic()
+    await answer
+    return time.monotonic() - began

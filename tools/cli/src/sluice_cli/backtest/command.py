@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sluice.model.routing_policy import RoutingPolicy
+from sluice.runtime.arguments import within
 from sluice.runtime.errors import SluiceError
 from sluice_cli.arguments import past_argument, time_argument
 from sluice_cli.terminal import printable, table
@@ -63,13 +64,19 @@ def register(subparsers: Any) -> None:
         "--since", type=past_argument, default="24h", help="90m, 24h, 7d or a time (default %(default)s)"
     )
     backtest.add_argument("--until", type=time_argument, help="a time (default: now)")
-    backtest.add_argument("--project", metavar="SLUG", help="default: the only project")
+    backtest.add_argument("--project", metavar="SLUG", help="default: the demo's, or the only one")
     backtest.add_argument("--channel", metavar="CHANNEL", help="default: each with traffic")
     backtest.add_argument(
-        "--late", type=float, default=5.0, help="seconds after which an acceptance is late (default %(default)g)"
+        "--late",
+        type=within(float, 0.001, 86_400),
+        default=5.0,
+        help="seconds after which an acceptance is late (default %(default)g)",
     )
     backtest.add_argument(
-        "--limit", type=int, default=100_000, help="deliveries of a channel, the newest (default %(default)s)"
+        "--limit",
+        type=within(int, 1, _MAX_LIMIT),
+        default=100_000,
+        help="deliveries of a channel, the newest (default %(default)s)",
     )
     backtest.add_argument("--json", action="store_true", help="print one JSON object")
     backtest.set_defaults(run=run_backtest)
@@ -87,10 +94,6 @@ def run_backtest(options: argparse.Namespace) -> int:
     since = options.since if isinstance(options.since, datetime) else until - options.since
     if since >= until:
         raise SluiceError("--since: must be before --until")
-    if not 1 <= options.limit <= _MAX_LIMIT:
-        raise SluiceError(f"--limit: must be 1 to {_MAX_LIMIT:,}")
-    if not 0 < options.late <= 86_400:
-        raise SluiceError("--late: must be above 0, at most 86400")
     found = asyncio.run(_backtest(options, since, until))
     if options.json:
         print(json.dumps({"project": found[0]["project"], "channels": found}))
@@ -125,6 +128,7 @@ async def _backtest(options: argparse.Namespace, since: datetime, until: datetim
 
 async def _project(connection: asyncpg.Connection, slug: str | None) -> Project:
     from sluice.store.projects import find_project_by_slug, list_projects
+    from sluice_cli.context import read_demo
 
     if slug is not None:
         project = await find_project_by_slug(connection, slug)
@@ -132,10 +136,11 @@ async def _project(connection: asyncpg.Connection, slug: str | None) -> Project:
             raise SluiceError(f"--project: there is no project {slug!r}")
         return project
     projects = await list_projects(connection)
-    if len(projects) != 1:
-        slugs = ", ".join(sorted(one.slug for one in projects)[:10]) or "none"
-        raise SluiceError(f"--project: name one of the {len(projects)} projects: {slugs}")
-    return projects[0]
+    demo = read_demo()
+    found = [one for one in projects if demo is not None and one.slug == demo.project] or projects
+    if len(found) != 1:
+        raise SluiceError("--project: there are several projects, or none: `sluice project list` shows them")
+    return found[0]
 
 
 async def _read(

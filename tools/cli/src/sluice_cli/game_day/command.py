@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sluice.runtime.arguments import within
 from sluice.runtime.errors import SluiceError
 from sluice_cli.terminal import table
 
@@ -42,8 +43,12 @@ def register(subparsers: Any) -> None:
         "code is 1 if one of the figures is over its bound. Needs an installation that runs on this machine.",
     )
     game_day.add_argument("faults", nargs="*", metavar="FAULT", help=f"of {', '.join(NAMES)} (default: all)")
-    game_day.add_argument("--rate", type=float, default=30.0, help="messages a second (default %(default)g)")
-    game_day.add_argument("--seconds", type=float, help="how long each fault lasts (default: 30, flap 36)")
+    game_day.add_argument(
+        "--rate", type=within(float, 1, 200), default=30.0, help="messages a second (default %(default)g)"
+    )
+    game_day.add_argument(
+        "--seconds", type=within(float, 5, 1800), help="how long each fault lasts (default: 30, flap 36)"
+    )
     game_day.add_argument(
         "--record-metrics",
         metavar="FILE",
@@ -58,17 +63,13 @@ def run_game_day(options: argparse.Namespace) -> int:
     """Run the faults.
 
     Raises:
-        SluiceError: a fault has another name, a number does not fit, or no installation runs here.
+        SluiceError: a fault has another name, or no installation runs here.
     """
     from sluice_cli.simulated_projects import require_simulator
 
     unknown = [name for name in options.faults if name not in NAMES]
     if unknown:
         raise SluiceError(f"there is no fault {unknown[0]!r}: there are {', '.join(NAMES)}")
-    if not 1 <= options.rate <= 200:
-        raise SluiceError("--rate: must be 1 to 200")
-    if options.seconds is not None and not 5 <= options.seconds <= 1800:
-        raise SluiceError("--seconds: must be 5 to 1800")
     require_simulator("sluice game-day")
     from sluice_cli.game_day.faults import FAULTS
 
