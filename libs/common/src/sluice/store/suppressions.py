@@ -229,7 +229,8 @@ class EventSource(NamedTuple):
 class EventRecipients(NamedTuple):
     """An event, and the recipients of its delivery as they were written.
 
-    ``named``: the one that a receipt names; ``addresses``: all that the delivery is for.
+    ``named``: the one that a receipt names; ``addresses``: all that the delivery is for, none where they were erased
+    with the content of the mail. ``sole_recipient``: what is kept of them, None if there were several.
     """
 
     source: EventSource
@@ -242,6 +243,7 @@ class EventRecipients(NamedTuple):
     sandbox: bool
     named: str | None
     addresses: tuple[str, ...]
+    sole_recipient: str | None
 
 
 async def recipients_of_events(db: Db, events: Sequence[EventSource]) -> list[EventRecipients]:
@@ -249,7 +251,8 @@ async def recipients_of_events(db: Db, events: Sequence[EventSource]) -> list[Ev
     rows = await db.fetch(
         """
         SELECT k.delivery_id, k.sequence, e.type, e.reason, e.detail, e.provider_id, d.project_id, d.channel,
-               d.sandbox, e.recipient AS named, a.addresses
+               d.sandbox, e.recipient AS named, a.addresses,
+               CASE WHEN d.envelope IS NULL THEN d.recipient END AS sole_recipient
           FROM (SELECT * FROM unnest($1::uuid[], $2::smallint[]) AS k (delivery_id, sequence)
                  LIMIT cardinality($1)  -- see sluice.store.db
                ) AS k
@@ -273,6 +276,7 @@ async def recipients_of_events(db: Db, events: Sequence[EventSource]) -> list[Ev
             row["sandbox"],
             row["named"],
             tuple(row["addresses"]),
+            row["sole_recipient"],
         )
         for row in rows
     ]

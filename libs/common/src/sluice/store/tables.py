@@ -101,7 +101,7 @@ TABLES = (
         {
             GATEWAY: "SELECT, INSERT, UPDATE (state, due_at, last_event_sequence)",
             **dict.fromkeys((ROUTER, WORKER), f"SELECT, INSERT, UPDATE ({_SETTLED_COLUMNS}, recipient, envelope)"),
-            EVENT_WORKER: "SELECT (id, message_id, project_id, sandbox, channel, recipient, state, due_at,"
+            EVENT_WORKER: "SELECT (id, message_id, project_id, sandbox, channel, recipient, envelope, state, due_at,"
             " preferred_provider_id)",
             OPERATOR: "SELECT",
         },
