@@ -364,8 +364,8 @@ async def rebuild(pool: Pool, *, since: datetime, now: datetime) -> AsyncIterato
 async def _held_week(pool: Pool, day: datetime) -> AsyncIterator[bool]:
     """Whether the deliveries of the day's week are kept; until the block ends, ``drop_week`` drops no partition.
 
-    The lock of a reader is enough: a drop takes the whole table for itself. It lasts beyond the deletion of the day, or a
-    drop before the count would leave the day without rollups.
+    The lock of a reader is enough: a drop takes the whole table for itself. It lasts beyond the deletion of the day,
+    or a drop before the count would leave the day without rollups.
     """
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("LOCK TABLE deliveries IN ACCESS SHARE MODE", timeout=_DELETE_TIMEOUT)

@@ -31,6 +31,8 @@ log = structlog.get_logger()
 
 MAX_WAIT = timedelta(days=62)
 """The longest time from a message to the end of its life: both its send time and its lifetime are limited."""
+_RECEIPTS_END = timedelta(minutes=5)
+"""How long after its limit a content is erased: receipts that were written with a payload before it have committed."""
 _BATCH = 2_000  # rows deleted or erased by one statement
 
 
@@ -214,15 +216,20 @@ async def _erase_contents(pool: Pool, *, now: datetime) -> int:
     )
     total = 0
     for project in projects:
-        cutoff = now - timedelta(days=project["content_retention_days"])
+        cutoff = now - timedelta(days=project["content_retention_days"]) - _RECEIPTS_END
         total += await _erase_project(pool, project["id"], project["contents_erased_to"], cutoff)
     return total
 
 
 async def _erase_project(pool: Pool, project_id: UUID, erased_to: datetime | None, cutoff: datetime) -> int:
-    """Erase what is settled; the next pass begins at the oldest message that is not."""
+    """Erase what is finished; the next pass begins at the oldest message or bulk job that is not."""
     waiting = await pool.fetchval(
-        "SELECT min(id::text)::uuid FROM deliveries WHERE project_id = $1 AND due_at IS NOT NULL AND id < $2",
+        """
+        SELECT min(id::text)::uuid
+          FROM (SELECT id FROM deliveries WHERE project_id = $1 AND due_at IS NOT NULL AND id < $2
+                 UNION ALL
+                SELECT id FROM bulk_jobs WHERE project_id = $1 AND finished_at IS NULL AND id < $2) AS unfinished
+        """,
         project_id,
         min_id_at(cutoff),
     )

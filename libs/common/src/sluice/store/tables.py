@@ -238,6 +238,7 @@ TABLES = (
         "bulk_jobs",
         {
             GATEWAY: "SELECT, INSERT, UPDATE (status, recipients, accepted, rejected, served_at, finished_at), DELETE",
+            ROUTER: "SELECT (id, project_id, finished_at)",
             OPERATOR: "SELECT",
         },
         read_whole_by=_GATEWAY,  # it looks for jobs with waiting chunks
