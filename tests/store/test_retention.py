@@ -5,9 +5,12 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from sluice.model.message import Channel
 from sluice.model.state import EventType
+from sluice.model.suppression import SuppressionReason
 from sluice.store import (
     bulk_jobs,
+    devices,
     messages,
     partitions,
     project_usage,
@@ -16,13 +19,16 @@ from sluice.store import (
     receipts,
     retention,
     sandbox,
+    suppressions,
 )
 from sluice.store.bulk_jobs import ChunkResult, NewChunk
+from sluice.store.devices import Device
 from sluice.store.project_usage import Usage
 from sluice.store.projects import ProjectScope
 from sluice.store.receipt_tokens import TokenUse
 from sluice.store.receipts import ReceiptEntry
 from sluice.store.retention import RetentionLimits
+from sluice.store.suppressions import NewSuppression, Recipient
 from tests.examples import PROJECT, PROVIDER, a_claim, a_message, a_transition, an_id
 from tests.store.harness import SENT, StoreHarness, open_role_pools
 
@@ -273,6 +279,18 @@ async def test_the_weeks_are_listed_with_their_sizes(store):
     assert list(weeks) == sorted(weeks)
     assert weeks[f"{RECENT:%G}w{RECENT:%V}"].messages == 1
     assert all(week.size > 0 for week in weeks.values())
+
+
+async def test_addresses_and_devices_of_deleted_projects_are_deleted(store, project):
+    recipient = Recipient(project.id, Channel.EMAIL, "ada@example.com")
+    await suppressions.add(store.pool, [NewSuppression(recipient, SuppressionReason.COMPLAINT)], now=NOW)
+    await devices.register(store.pool, project.id, Device("ada", "token", "fcm", None), now=NOW)
+    assert (await retention.delete_expired(store.router, LIMITS, now=NOW)).orphans == 0
+
+    await store.pool.execute("UPDATE projects SET deleted_at = $1", NOW)
+
+    assert (await retention.delete_expired(store.router, LIMITS, now=NOW)).orphans == 2
+    assert [await store.count("suppressions"), await store.count("devices")] == [0, 0]
 
 
 async def test_the_usage_of_old_days_is_deleted(store):

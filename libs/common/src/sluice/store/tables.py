@@ -49,7 +49,8 @@ TABLES = (
             " UPDATE (slug, name, default_sender, routing_policy, verified_senders_only, deleted_at, has_suppressions)",
             ROUTER: "SELECT, UPDATE (contents_erased_to)",
             WORKER: "SELECT",
-            EVENT_WORKER: "SELECT (id, slug, has_suppressions), UPDATE (has_suppressions)",  # slug: for notices
+            EVENT_WORKER: "SELECT (id, slug, deleted_at, has_suppressions),"  # slug: for notices
+            " UPDATE (has_suppressions)",
             OPERATOR: "SELECT, INSERT, UPDATE (content_retention_days, contents_erased_to)",
         },
         project="id",
@@ -387,6 +388,7 @@ FUNCTIONS: Mapping[str, tuple[Login, ...]] = {
     "drop_week": (ROUTER, OPERATOR),
     "delete_strays": (ROUTER, OPERATOR),
     "erase_contents": (ROUTER, OPERATOR),
+    "delete_of_deleted_projects": (ROUTER, OPERATOR),
     "roles_of_user": (GATEWAY,),
     "project_of_invitation": (GATEWAY,),
     "addresses_of_deliveries": (ROUTER, EVENT_WORKER),
