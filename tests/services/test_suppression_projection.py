@@ -143,13 +143,23 @@ async def test_a_test_message_suppresses_nothing(store, service):
     assert await suppressed(store) == []
 
 
-async def test_an_erased_content_suppresses_nothing(store, service):
+@pytest.mark.parametrize("named", [None, "Ada@example.com"])
+async def test_a_complaint_after_the_erasure_of_the_content_suppresses(store, service, named):
     delivery_id = await a_sent(store)
     await store.pool.execute("UPDATE messages SET content = '{}'")
 
-    await service.on_events(await reported(store, delivery_id, "bounced"))
+    await service.on_events(await reported(store, delivery_id, "complained", recipient=named))
 
-    assert await suppressed(store) == []
+    assert await suppressed(store) == [("email", "ada@example.com", "complaint")]
+
+
+async def test_of_several_erased_recipients_the_one_is_suppressed_whom_the_receipt_names(store, service):
+    delivery_id = await a_sent(store, "ada@example.com", "bob@example.com")
+    await store.pool.execute("UPDATE messages SET content = '{}'")
+
+    await service.on_events(await reported(store, delivery_id, "bounced", recipient="bob@example.com"))
+
+    assert await suppressed(store) == [("email", "bob@example.com", "hard_bounce")]
 
 
 @pytest.mark.parametrize(

@@ -292,6 +292,17 @@ async def test_a_deleted_project_keeps_no_addresses(gateway):
     assert await gateway.pool.fetchval("SELECT count(*) FROM suppressions") == 0
 
 
+async def test_a_link_of_a_deleted_project_adds_no_address(gateway):
+    path = await a_link(gateway)
+    project = await projects.find_project_by_slug(gateway.pool, "shop")
+    await projects.delete_project(gateway.pool, project.id, now=project.created_at)
+
+    clicked = await gateway.client.post(path, data={"List-Unsubscribe": "One-Click"})
+
+    assert clicked.status_code == 200
+    assert await gateway.pool.fetchval("SELECT count(*) FROM suppressions") == 0
+
+
 # -- links to unsubscribe ----------------------------------------------------------------------------------------------
 
 

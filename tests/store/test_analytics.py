@@ -4,6 +4,7 @@ import asyncio
 from datetime import timedelta
 from uuid import UUID
 
+import asyncpg
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -387,6 +388,44 @@ async def test_a_rebuild_keeps_the_days_before_and_those_without_their_deliverie
 
     await rebuilt(store, since=NOON - timedelta(days=1000))
     assert await store.pool.fetch(kept, DAY.first) == rollups
+
+
+@pytest.fixture
+async def old_weeks(store):
+    """The first moments of two old weeks with partitions, each with a counted delivery; they are dropped afterwards."""
+    weeks = [NOON - timedelta(weeks=15), NOON - timedelta(weeks=14)]
+    await partitions.ensure(store.pool, weeks[0])  # and the two weeks after it
+    await count(store, *[await a_delivery(store, *DELIVERED, at=when) for when in weeks])
+    yield weeks
+    for ahead in range(partitions.WEEKS_AHEAD + 1):
+        await store.pool.fetchval("SELECT drop_week($1)", partitions.week_of(weeks[0] + timedelta(weeks=ahead)))
+
+
+@pytest.mark.usefixtures("weeks")
+async def test_a_rebuild_keeps_the_rollups_of_weeks_that_were_dropped_behind_a_kept_one(store, old_weeks):
+    kept, dropped = old_weeks
+    assert await store.router.fetchval("SELECT drop_week($1)", partitions.week_of(dropped))
+    rollups = await store.pool.fetch("SELECT * FROM analytics_rollups ORDER BY starts_at, interval")
+
+    await rebuilt(store, since=kept)
+
+    assert await store.pool.fetch("SELECT * FROM analytics_rollups ORDER BY starts_at, interval") == rollups
+
+
+async def test_a_week_is_not_dropped_between_the_deletion_of_a_day_and_its_count(store, old_weeks, monkeypatch):
+    next_ids = analytics._next_ids
+
+    async def dropping(*arguments):
+        with pytest.raises(asyncpg.LockNotAvailableError):
+            await store.router.fetchval("SELECT drop_week($1)", partitions.week_of(old_weeks[0]))
+        return await next_ids(*arguments)
+
+    monkeypatch.setattr(analytics, "_next_ids", dropping)
+    rebuild = analytics.rebuild(store.operator, since=old_weeks[0], now=NOON)
+    assert (await anext(rebuild)).deliveries == 1
+    await rebuild.aclose()
+
+    assert await differences(store) == []
 
 
 async def test_old_rollups_are_deleted_hours_before_days(store):

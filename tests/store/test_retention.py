@@ -5,12 +5,31 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
-from sluice.store import messages, partitions, project_usage, projects, receipt_tokens, retention, sandbox
+from sluice.model.message import Channel
+from sluice.model.state import EventType
+from sluice.model.suppression import SuppressionReason
+from sluice.store import (
+    bulk_jobs,
+    devices,
+    messages,
+    partitions,
+    project_usage,
+    projects,
+    receipt_tokens,
+    receipts,
+    retention,
+    sandbox,
+    suppressions,
+)
+from sluice.store.bulk_jobs import ChunkResult, NewChunk
+from sluice.store.devices import Device
 from sluice.store.project_usage import Usage
 from sluice.store.projects import ProjectScope
 from sluice.store.receipt_tokens import TokenUse
+from sluice.store.receipts import ReceiptEntry
 from sluice.store.retention import RetentionLimits
-from tests.examples import PROJECT, PROVIDER, a_claim, a_message, a_transition
+from sluice.store.suppressions import NewSuppression, Recipient
+from tests.examples import PROJECT, PROVIDER, a_claim, a_message, a_transition, an_id
 from tests.store.harness import SENT, StoreHarness, open_role_pools
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -180,6 +199,66 @@ async def test_a_message_that_waited_is_erased_once_it_is_settled(store):
     assert not await retention.delete_expired(store.router, LIMITS, now=NOW)
 
 
+@pytest.fixture
+async def project(store):
+    """A project that keeps contents for 30 days."""
+    created = await projects.create_project(store.pool, organization="o", slug="s", name="n", now=NOW)
+    await store.pool.execute("UPDATE projects SET content_retention_days = 30 WHERE id = $1", created.id)
+    return created
+
+
+async def received(store, message, at):
+    """The payload of a receipt that arrives about a message at a time, as it is stored."""
+    entry = ReceiptEntry(
+        delivery_id=message.deliveries[0].id,
+        attempt=1,
+        provider_id=PROVIDER,
+        receipt_id=f"r{at}",
+        type=EventType.COMPLAINED,
+        occurred_at=at,
+        payload="personal",
+    )
+    async with store.rows_of(message.project_id) as db:
+        assert (await receipts.apply(db, [entry], now=at, outbox_retry_after=DAY)).known == [True]
+    return await store.pool.fetchval("SELECT payload FROM receipts WHERE receipt_id = $1", entry.receipt_id)
+
+
+async def test_a_receipt_that_comes_after_the_erasure_is_kept_without_its_payload(store, project):
+    message = await settled(store, RECENT, project_id=project.id)
+
+    assert await received(store, message, RECENT + 29 * DAY) == "personal"
+    assert await received(store, message, RECENT + 31 * DAY) == ""  # also before the pass that erases the content
+    await retention.delete_expired(store.router, LIMITS, now=NOW)
+    await store.pool.execute("UPDATE projects SET content_retention_days = 80")
+    assert await received(store, message, NOW) == ""
+
+    assert await store.pool.fetchval("SELECT count(*) FROM receipts WHERE payload <> ''") == 0
+
+
+async def test_a_receipt_keeps_its_payload_in_a_project_that_keeps_contents(store, project):
+    assert await received(store, await settled(store, RECENT), NOW) == "personal"
+
+
+async def test_a_bulk_job_that_ends_late_is_erased_then(store, project):
+    message, job_id = '{"text": "personal"}', an_id(RECENT)
+    scope = ProjectScope(project.id, False)
+    async with store.rows_of(project.id) as db:
+        await bulk_jobs.create_job(db, scope, job_id, message=message, created_by=None, now=RECENT)
+        await bulk_jobs.add_chunks(db, project.id, job_id, [NewChunk(1, 1, '[{"to": "+14155550001"}]')])
+        await bulk_jobs.finish_upload(db, project.id, job_id, recipients=1)
+    await settled(store, RECENT + DAY, project_id=project.id)
+    await retention.delete_expired(store.router, LIMITS, now=NOW)
+
+    async with store.rows_of(project.id) as db:
+        result = ChunkResult(["+14155550001"], [None], {})
+        await bulk_jobs.finish_chunk(db, project.id, job_id, 1, result, cancelled=False, now=NOW)
+        await bulk_jobs.finish_job(db, project.id, job_id, now=NOW)
+    await retention.delete_expired(store.router, LIMITS, now=NOW)
+
+    assert await store.pool.fetchval("SELECT message FROM bulk_jobs") == "{}"
+    assert tuple(await store.pool.fetchrow("SELECT rows, recipients FROM bulk_chunks")) == ("", None)
+
+
 async def test_an_erased_message_is_still_shown(store):
     project = await projects.create_project(store.pool, organization="o", slug="s", name="n", now=NOW)
     await store.pool.execute("UPDATE projects SET content_retention_days = 30 WHERE id = $1", project.id)
@@ -200,6 +279,18 @@ async def test_the_weeks_are_listed_with_their_sizes(store):
     assert list(weeks) == sorted(weeks)
     assert weeks[f"{RECENT:%G}w{RECENT:%V}"].messages == 1
     assert all(week.size > 0 for week in weeks.values())
+
+
+async def test_addresses_and_devices_of_deleted_projects_are_deleted(store, project):
+    recipient = Recipient(project.id, Channel.EMAIL, "ada@example.com")
+    await suppressions.add(store.pool, [NewSuppression(recipient, SuppressionReason.COMPLAINT)], now=NOW)
+    await devices.register(store.pool, project.id, Device("ada", "token", "fcm", None), now=NOW)
+    assert (await retention.delete_expired(store.router, LIMITS, now=NOW)).orphans == 0
+
+    await store.pool.execute("UPDATE projects SET deleted_at = $1", NOW)
+
+    assert (await retention.delete_expired(store.router, LIMITS, now=NOW)).orphans == 2
+    assert [await store.count("suppressions"), await store.count("devices")] == [0, 0]
 
 
 async def test_the_usage_of_old_days_is_deleted(store):

@@ -52,7 +52,10 @@ def _suppression(found: EventRecipients) -> NewSuppression | None:
     named = known_address(found.channel, found.named) if found.named else None
     if len(addresses) == 1:
         [named] = addresses  # a provider may name the address to which a mail was forwarded
-    if named is None or named not in addresses:
+    elif not addresses and named is None and found.sole_recipient is not None:
+        named = known_address(found.channel, found.sole_recipient)
+    # Erased addresses cannot contradict the name, which comes from the provider itself: its receipts are verified.
+    if named is None or (addresses and named not in addresses):
         return None
     return NewSuppression(
         Recipient(found.project_id, found.channel, named),

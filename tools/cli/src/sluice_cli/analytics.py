@@ -53,7 +53,7 @@ async def _rebuild(since: datetime) -> None:
     reported = started = time.monotonic()
     try:
         dsn = address("SLUICE_POSTGRES_DSN")
-        async with open_pool(dsn, size=1, name="cli", command_timeout=60.0, wait=5.0) as pool:
+        async with open_pool(dsn, size=2, name="cli", command_timeout=60.0, wait=5.0) as pool:
             async for last in analytics.rebuild(pool, since=since, now=utc_now()):
                 if time.monotonic() - reported >= _REPORT_INTERVAL:
                     reported = time.monotonic()

@@ -72,4 +72,5 @@ async def _delete(pool: Any, limits: RetentionLimits) -> list[str]:
         f"messages captured by the sandbox: {deleted.sandbox_messages}",
         f"messages whose content was erased: {deleted.erased_messages}",
         f"rollups of analytics: {deleted.rollups}",
+        f"addresses and devices of deleted projects: {deleted.orphans}",
     ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -19,7 +20,7 @@ from uuid import UUID
 from sluice.model.analytics import Cell, Count, Duration, Histogram, HistoryEvent, contribution
 from sluice.model.ids import created_at_of, min_id_at
 from sluice.store.db import Db, Pool, Row
-from sluice.store.partitions import list_weeks, week_start
+from sluice.store.partitions import list_weeks, week_of, week_start
 from sluice.store.projects import ProjectScope
 
 HOURS_KEPT = timedelta(days=35)
@@ -343,22 +344,36 @@ async def rebuild(pool: Pool, *, since: datetime, now: datetime) -> AsyncIterato
     """Make the rollups again from the first whole day at or before ``since`` on, day by day, while events go on.
 
     A day is deleted and counted again; an interrupted rebuild has to be repeated. Days whose deliveries are deleted
-    keep their rollups.
+    keep their rollups. Uses two connections of ``pool``.
     """
     total = 0
     for day in await _days(pool, since, now):
         end = day + Interval.DAY.length
-        await _delete_day(pool, day, end)
-        after = min_id_at(day)
-        while batch := await _next_ids(pool, after, min_id_at(end)):
-            total += await count(pool, batch)
-            after = batch[-1]
-            yield Rebuilt(created_at_of(after), total)
+        async with _held_week(pool, day) as exists:
+            if exists:
+                await _delete_day(pool, day, end)
+                after = min_id_at(day)
+                while batch := await _next_ids(pool, after, min_id_at(end)):
+                    total += await count(pool, batch)
+                    after = batch[-1]
+                    yield Rebuilt(created_at_of(after), total)
         yield Rebuilt(end, total)
 
 
+@asynccontextmanager
+async def _held_week(pool: Pool, day: datetime) -> AsyncIterator[bool]:
+    """Whether the deliveries of the day's week are kept; until the block ends, ``drop_week`` drops no partition.
+
+    The lock of a reader is enough: a drop takes the whole table for itself. It lasts beyond the deletion of the day,
+    or a drop before the count would leave the day without rollups.
+    """
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE deliveries IN ACCESS SHARE MODE", timeout=_DELETE_TIMEOUT)
+        yield week_of(day) in await list_weeks(connection)
+
+
 async def _days(db: Db, since: datetime, now: datetime) -> list[datetime]:
-    """The days whose deliveries are kept, from ``since`` to today or the newest delivery."""
+    """The days from ``since`` or the oldest week that is kept, to today or the newest delivery."""
     weeks = [week_start(week) for week in await list_weeks(db)]
     if not weeks:
         return []

@@ -12,6 +12,7 @@ from uuid import UUID
 
 from sluice.model.ids import millisecond_range
 from sluice.model.state import State, message_state
+from sluice.store import projects
 from sluice.store.db import Db
 from sluice.store.projects import ProjectScope
 
@@ -143,12 +144,12 @@ async def finish_upload(db: Db, project_id: UUID, job_id: UUID, *, recipients: i
     The project's row is locked: a deletion at the same time cancels the job, or is seen here.
     """
     status = await db.execute(
-        """
-        WITH project AS (SELECT id FROM projects WHERE id = $2 AND deleted_at IS NULL FOR SHARE)
+        f"""
+        WITH project AS ({projects.live("ARRAY[$2::uuid]")})
         UPDATE bulk_jobs j SET status = 'EXPANDING', recipients = $3
           FROM project p
          WHERE j.id = $1 AND j.project_id = p.id AND j.status = 'UPLOADING'
-        """,
+        """,  # noqa: S608  a constant
         job_id,
         project_id,
         recipients,

@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
+from sluice.store import projects
 from sluice.store.db import Db
 
 MAX_DEVICES = 100
@@ -34,15 +35,19 @@ def _digest(token: str) -> bytes:
 
 
 async def register(db: Db, project_id: UUID, device: Device, *, now: datetime) -> None:
-    """Add a device, or give a known token to this user; the user's oldest devices above the limit are removed."""
+    """Add a device, or give a known token to this user; the user's oldest devices above the limit are removed.
+
+    A project that was deleted meanwhile gets none.
+    """
     await db.execute(
-        """
+        f"""
+        WITH live AS ({projects.live("ARRAY[$1::uuid]")})
         INSERT INTO devices (project_id, token_digest, token, user_id, provider, platform, created_at, registered_at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
+        SELECT id, $2, $3, $4, $5, $6, $7, $7 FROM live
         ON CONFLICT (project_id, token_digest) DO UPDATE
            SET user_id = excluded.user_id, provider = excluded.provider, platform = excluded.platform,
                registered_at = excluded.registered_at
-        """,
+        """,  # noqa: S608  a constant
         project_id,
         _digest(device.token),
         device.token,

@@ -88,9 +88,14 @@ def week_start(week: str) -> datetime:
     return datetime.fromisocalendar(int(year), int(number), 1).replace(tzinfo=UTC)
 
 
+def week_of(when: datetime) -> str:
+    """The week with this time, which is in UTC, such as ``2026w48``."""
+    return f"{when:%G}w{when:%V}"
+
+
 def _wanted(now: datetime) -> list[tuple[str, UUID | None, UUID | None]]:
     """The suffix of each partition's name, its first id, and the first id after it."""
     monday = (now - timedelta(days=now.weekday())).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC)
     weeks = [monday + timedelta(weeks=ahead) for ahead in range(WEEKS_AHEAD + 1)]
-    named = [(f"{start:%G}w{start:%V}", min_id_at(start), min_id_at(start + timedelta(weeks=1))) for start in weeks]
+    named = [(week_of(start), min_id_at(start), min_id_at(start + timedelta(weeks=1))) for start in weeks]
     return [*named, ("default", None, None)]

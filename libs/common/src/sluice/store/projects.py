@@ -45,6 +45,16 @@ def _project(row: Any) -> Project:
     return Project(**(dict(row) | {"routing_policy": RoutingPolicy(row["routing_policy"])}))
 
 
+def live(ids: str, lock: str = "FOR SHARE") -> str:
+    """The subquery with the ids of those of ``ids`` (SQL, an array) that are not deleted, locked for the transaction.
+
+    For rows that would outlive the project: a deletion at the same time waits for them and deletes them, or is seen
+    here. ``lock``: a statement that also changes the project needs ``FOR NO KEY UPDATE`` at once, because two of them
+    with shared locks would wait for each other.
+    """
+    return f"SELECT id FROM projects WHERE id = ANY({ids}) AND deleted_at IS NULL ORDER BY id {lock}"  # noqa: S608
+
+
 async def create_project(
     db: Db, *, organization: str, slug: str, name: str, now: datetime, project_id: UUID | None = None
 ) -> Project:

@@ -41,12 +41,22 @@ class ApplyResult:
     traceparents: list[str | None]  # of the deliveries of ``events``
 
 
+# The first id whose content the project p still keeps at the time $11; null: it keeps all. By age, and not by what is
+# erased already: retention waits until every statement has ended that still saw a younger delivery.
+_ERASED_TO = """
+    (lpad(to_hex((1000 * extract(epoch FROM greatest(
+         p.contents_erased_to, $11::timestamptz - make_interval(days => p.content_retention_days))))::bigint), 12, '0')
+     || repeat('0', 20))::uuid
+"""
+
+
 async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_retry_after: timedelta) -> ApplyResult:
     """Write a batch of receipts in one statement.
 
     A negative receipt about an attempt that was followed by another moves nothing: the newer attempt decides. A
     delivery that waits after an unknown outcome is settled by a receipt that the message was taken; a receipt that the
-    provider dropped it makes it due at once, because it may be sent again.
+    provider dropped it makes it due at once, because it may be sent again. A receipt that comes when the content of its
+    message is due to be erased is written without its payload.
     """
     rows = await db.fetch(
         f"""
@@ -76,9 +86,11 @@ async def apply(db: Db, batch: Sequence[ReceiptEntry], *, now: datetime, outbox_
         ), fresh AS (  -- and that are not repeats
             INSERT INTO receipts AS r (delivery_id, provider_id, receipt_id, project_id, attempt, type, received_at,
                                       payload)
-            SELECT DISTINCT ON (delivery_id, provider_id, receipt_id)
-                   delivery_id, provider_id, receipt_id, project_id, attempt, type, $11, payload
-              FROM known ORDER BY delivery_id, provider_id, receipt_id, position
+            SELECT DISTINCT ON (k.delivery_id, k.provider_id, k.receipt_id)
+                   k.delivery_id, k.provider_id, k.receipt_id, k.project_id, k.attempt, k.type, $11,
+                   CASE WHEN k.delivery_id < {_ERASED_TO} THEN '' ELSE k.payload END
+              FROM known k LEFT JOIN projects p ON p.id = k.project_id
+             ORDER BY k.delivery_id, k.provider_id, k.receipt_id, k.position
             ON CONFLICT DO NOTHING
             RETURNING r.delivery_id, r.provider_id, r.receipt_id
         ), locked AS (

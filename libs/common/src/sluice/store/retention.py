@@ -31,6 +31,8 @@ log = structlog.get_logger()
 
 MAX_WAIT = timedelta(days=62)
 """The longest time from a message to the end of its life: both its send time and its lifetime are limited."""
+_RECEIPTS_END = timedelta(minutes=5)
+"""How long after its limit a content is erased: receipts that were written with a payload before it have committed."""
 _BATCH = 2_000  # rows deleted or erased by one statement
 
 
@@ -83,6 +85,7 @@ class Deleted:
     erased_messages: int = 0
     receipt_tokens: int = 0
     rollups: int = 0
+    orphans: int = 0  # addresses and devices of deleted projects
 
     def __bool__(self) -> bool:
         counts = (
@@ -92,6 +95,7 @@ class Deleted:
             self.erased_messages,
             self.receipt_tokens,
             self.rollups,
+            self.orphans,
         )
         return bool(self.partitions or any(counts))
 
@@ -103,7 +107,8 @@ async def delete_expired(pool: Pool, limits: RetentionLimits, *, now: datetime) 
         cutoff = now - limits.messages
         for week in await expired_weeks(pool, cutoff):
             await _drop_week(pool, week, deleted)
-        deleted.rows = await _delete_strays(pool, cutoff)
+        # Of settled messages in the default partitions, where a clock that was wrong has put them.
+        deleted.rows = await _until_none(pool, "SELECT delete_strays($1, $2)", min_id_at(cutoff), _BATCH)
         await incidents.delete_old(pool, before=cutoff)
         deleted.attachments = await _delete_attachments(pool, now - max(limits.messages, MAX_WAIT))
     if limits.sandbox is not None:
@@ -130,6 +135,7 @@ async def delete_expired(pool: Pool, limits: RetentionLimits, *, now: datetime) 
         """,
         now - dead_letters.KEPT_FOR,
     )
+    deleted.orphans = await _until_none(pool, "SELECT delete_of_deleted_projects($1)", _BATCH)
     await project_usage.delete_old(pool, now.date())
     deleted.rollups = await analytics.delete_old(pool, now=now, days_kept=limits.analytics)
     await provider_health.delete_old(pool, now=now)
@@ -178,10 +184,10 @@ async def _drop_week(pool: Pool, week: str, deleted: Deleted) -> None:
         deleted.partitions += dropped
 
 
-async def _delete_strays(pool: Pool, cutoff: datetime) -> int:
-    """Rows of settled messages in the default partitions, where a clock that was wrong has put them."""
+async def _until_none(pool: Pool, statement: str, *arguments: object) -> int:
+    """Repeat a function that deletes a bounded number of rows and returns it, until it deletes none; their number."""
     total = 0
-    while count := await pool.fetchval("SELECT delete_strays($1, $2)", min_id_at(cutoff), _BATCH):
+    while count := await pool.fetchval(statement, *arguments):
         total += count
     return total
 
@@ -216,15 +222,20 @@ async def _erase_contents(pool: Pool, *, now: datetime) -> int:
     )
     total = 0
     for project in projects:
-        cutoff = now - timedelta(days=project["content_retention_days"])
+        cutoff = now - timedelta(days=project["content_retention_days"]) - _RECEIPTS_END
         total += await _erase_project(pool, project["id"], project["contents_erased_to"], cutoff)
     return total
 
 
 async def _erase_project(pool: Pool, project_id: UUID, erased_to: datetime | None, cutoff: datetime) -> int:
-    """Erase what is settled; the next pass begins at the oldest message that is not."""
+    """Erase what is finished; the next pass begins at the oldest message or bulk job that is not."""
     waiting = await pool.fetchval(
-        "SELECT min(id::text)::uuid FROM deliveries WHERE project_id = $1 AND due_at IS NOT NULL AND id < $2",
+        """
+        SELECT min(id::text)::uuid
+          FROM (SELECT id FROM deliveries WHERE project_id = $1 AND due_at IS NOT NULL AND id < $2
+                 UNION ALL
+                SELECT id FROM bulk_jobs WHERE project_id = $1 AND finished_at IS NULL AND id < $2) AS unfinished
+        """,
         project_id,
         min_id_at(cutoff),
     )

@@ -11,6 +11,7 @@ from uuid import UUID
 from sluice.model.ids import uuid7
 from sluice.model.message import Channel
 from sluice.model.suppression import SuppressionReason
+from sluice.store import projects
 from sluice.store.db import Db, columns
 
 
@@ -63,7 +64,7 @@ class Filter(NamedTuple):
 async def add(db: Db, new: Sequence[NewSuppression], *, now: datetime) -> list[Recipient]:
     """Suppress addresses; those that were not suppressed before, in the order of ``new``.
 
-    A suppressed address keeps its first reason.
+    A suppressed address keeps its first reason. A deleted project gets none: they would stay for ever.
     """
     firsts = {one.recipient: one for one in reversed(new)}
     ordered = [firsts[recipient] for recipient in sorted(firsts)]  # concurrent statements lock in the same order
@@ -71,8 +72,8 @@ async def add(db: Db, new: Sequence[NewSuppression], *, now: datetime) -> list[R
         return []
     recipients = columns([one.recipient for one in ordered])
     rows = await db.fetch(
-        """
-        WITH added AS (
+        f"""
+        WITH live AS ({projects.live("$2::uuid[]", "FOR NO KEY UPDATE")}), added AS (
             INSERT INTO suppressions (id, project_id, channel, address, reason, detail, delivery_id, event_sequence,
                                       provider_id, created_at)
             SELECT n.id, n.project_id, n.channel, n.address, n.reason, n.detail, n.delivery_id, n.event_sequence,
@@ -80,7 +81,7 @@ async def add(db: Db, new: Sequence[NewSuppression], *, now: datetime) -> list[R
               FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::uuid[],
                           $8::smallint[], $9::uuid[])
                 AS n (id, project_id, channel, address, reason, detail, delivery_id, event_sequence, provider_id)
-              JOIN projects p ON p.id = n.project_id
+              JOIN live ON live.id = n.project_id
             ON CONFLICT ON CONSTRAINT suppressions_once DO NOTHING
             RETURNING project_id, channel, address
         ), flagged AS (
@@ -88,7 +89,7 @@ async def add(db: Db, new: Sequence[NewSuppression], *, now: datetime) -> list[R
              WHERE id IN (SELECT project_id FROM added) AND NOT has_suppressions
         )
         SELECT project_id, channel, address FROM added
-        """,
+        """,  # noqa: S608  a constant
         [uuid7() for _ in ordered],
         *recipients.values(),
         [one.reason.value for one in ordered],
@@ -229,7 +230,8 @@ class EventSource(NamedTuple):
 class EventRecipients(NamedTuple):
     """An event, and the recipients of its delivery as they were written.
 
-    ``named``: the one that a receipt names; ``addresses``: all that the delivery is for.
+    ``named``: the one that a receipt names; ``addresses``: all that the delivery is for, none where they were erased
+    with the content of the mail. ``sole_recipient``: what is kept of them, None if there were several.
     """
 
     source: EventSource
@@ -242,6 +244,7 @@ class EventRecipients(NamedTuple):
     sandbox: bool
     named: str | None
     addresses: tuple[str, ...]
+    sole_recipient: str | None
 
 
 async def recipients_of_events(db: Db, events: Sequence[EventSource]) -> list[EventRecipients]:
@@ -249,7 +252,8 @@ async def recipients_of_events(db: Db, events: Sequence[EventSource]) -> list[Ev
     rows = await db.fetch(
         """
         SELECT k.delivery_id, k.sequence, e.type, e.reason, e.detail, e.provider_id, d.project_id, d.channel,
-               d.sandbox, e.recipient AS named, a.addresses
+               d.sandbox, e.recipient AS named, a.addresses,
+               CASE WHEN d.envelope IS NULL THEN d.recipient END AS sole_recipient
           FROM (SELECT * FROM unnest($1::uuid[], $2::smallint[]) AS k (delivery_id, sequence)
                  LIMIT cardinality($1)  -- see sluice.store.db
                ) AS k
@@ -273,6 +277,7 @@ async def recipients_of_events(db: Db, events: Sequence[EventSource]) -> list[Ev
             row["sandbox"],
             row["named"],
             tuple(row["addresses"]),
+            row["sole_recipient"],
         )
         for row in rows
     ]

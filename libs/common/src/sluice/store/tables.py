@@ -49,7 +49,8 @@ TABLES = (
             " UPDATE (slug, name, default_sender, routing_policy, verified_senders_only, deleted_at, has_suppressions)",
             ROUTER: "SELECT, UPDATE (contents_erased_to)",
             WORKER: "SELECT",
-            EVENT_WORKER: "SELECT (id, slug, has_suppressions), UPDATE (has_suppressions)",  # slug: for notices
+            EVENT_WORKER: "SELECT (id, slug, deleted_at, has_suppressions),"  # slug: for notices
+            " UPDATE (has_suppressions)",
             OPERATOR: "SELECT, INSERT, UPDATE (content_retention_days, contents_erased_to)",
         },
         project="id",
@@ -101,7 +102,7 @@ TABLES = (
         {
             GATEWAY: "SELECT, INSERT, UPDATE (state, due_at, last_event_sequence)",
             **dict.fromkeys((ROUTER, WORKER), f"SELECT, INSERT, UPDATE ({_SETTLED_COLUMNS}, recipient, envelope)"),
-            EVENT_WORKER: "SELECT (id, message_id, project_id, sandbox, channel, recipient, state, due_at,"
+            EVENT_WORKER: "SELECT (id, message_id, project_id, sandbox, channel, recipient, envelope, state, due_at,"
             " preferred_provider_id)",
             OPERATOR: "SELECT",
         },
@@ -238,6 +239,7 @@ TABLES = (
         "bulk_jobs",
         {
             GATEWAY: "SELECT, INSERT, UPDATE (status, recipients, accepted, rejected, served_at, finished_at), DELETE",
+            ROUTER: "SELECT (id, project_id, finished_at)",
             OPERATOR: "SELECT",
         },
         read_whole_by=_GATEWAY,  # it looks for jobs with waiting chunks
@@ -386,6 +388,7 @@ FUNCTIONS: Mapping[str, tuple[Login, ...]] = {
     "drop_week": (ROUTER, OPERATOR),
     "delete_strays": (ROUTER, OPERATOR),
     "erase_contents": (ROUTER, OPERATOR),
+    "delete_of_deleted_projects": (ROUTER, OPERATOR),
     "roles_of_user": (GATEWAY,),
     "project_of_invitation": (GATEWAY,),
     "addresses_of_deliveries": (ROUTER, EVENT_WORKER),
