@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from sluice.model.address import InvalidAddressError
 from sluice.model.outcome import Accepted, AuthFailed, Declined, Outcome, ProviderFault, Scope, Throttled, Unknown
+from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 from sluice.providers.adapters.resend import ResendCredentials, build, classify, parse_webhook
 from sluice.providers.contract import (
@@ -430,6 +431,32 @@ def test_an_event_says_what_became_of_the_mail(kind: str, data: dict[str, Any], 
     (receipt,) = receipts(event(kind, **data))
 
     assert receipt.type is expected
+
+
+@pytest.mark.parametrize(
+    ("bounce", "reason"),
+    [
+        ({"subType": "General", "diagnosticCode": ["smtp; 550 5.1.1 user unknown"]}, Reason.UNKNOWN_RECIPIENT),
+        ({"subType": "General", "diagnosticCode": ["smtp; 550 5.7.1 refused by policy"]}, Reason.BLOCKED),
+        ({"subType": "General", "diagnosticCode": "smtp; 552 5.3.4 too big"}, Reason.TOO_LARGE),
+        ({"subType": "General", "message": "Rejected as spam.", "diagnosticCode": []}, Reason.SPAM),
+        ({"subType": "General"}, Reason.OTHER),
+        ({"subType": "NoEmail"}, Reason.UNKNOWN_RECIPIENT),
+        ({"subType": "ContentRejected"}, Reason.SPAM),
+        ({"subType": "AttachmentRejected"}, Reason.POLICY),
+        ({"subType": "MessageRejected"}, Reason.POLICY),
+        ({"subType": "MessageTooLarge"}, Reason.TOO_LARGE),
+        ({"subType": "MailboxFull"}, Reason.FULL),
+    ],
+)
+def test_the_cause_of_a_bounce_is_its_subtype_or_what_the_mail_server_said(
+    bounce: dict[str, Any], reason: Reason
+) -> None:
+    (permanent,) = receipts(event("email.bounced", bounce={"type": "Permanent", **bounce}))
+    (transient,) = receipts(event("email.bounced", bounce={"type": "Transient", **bounce}))
+
+    assert (permanent.type, permanent.reason) == (EventType.BOUNCED, reason)
+    assert (transient.type, transient.reason) == (EventType.SOFT_BOUNCE, reason)
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ from sluice.providers.contract import (
     WebhookReply,
     WebhookRequest,
 )
+from sluice.providers.kit.bounces import SUBTYPE_REASONS, bounce_reason
 from sluice.providers.kit.credentials import BASE_URL, HeaderSecret
 from sluice.providers.kit.error_table import ErrorTable
 from sluice.providers.kit.mime import unsubscribe_headers
@@ -173,14 +174,8 @@ EVENT_TYPES: Mapping[str, tuple[EventType, Reason | None]] = {
     "email.opened": (EventType.OPENED, None),
     "email.clicked": (EventType.CLICKED, None),
 }
-# Type and subtype of a bounce; a type that is not here is as good as Transient.
-BOUNCE_TYPES: Mapping[tuple[str, str], tuple[EventType, Reason]] = {
-    ("Permanent", "Suppressed"): (EventType.FAILED, Reason.BLOCKED),
-    ("Permanent", "OnAccountSuppressionList"): (EventType.FAILED, Reason.BLOCKED),
-    ("Permanent", "NoEmail"): (EventType.BOUNCED, Reason.UNKNOWN_RECIPIENT),
-    ("Transient", "MailboxFull"): (EventType.SOFT_BOUNCE, Reason.FULL),
-    ("Transient", "MessageTooLarge"): (EventType.SOFT_BOUNCE, Reason.TOO_LARGE),
-}
+# Subtypes of a bounce that was not attempted. Every other is one if its type is Permanent, and soft otherwise.
+SUPPRESSED_SUBTYPES = frozenset({"Suppressed", "OnAccountSuppressionList"})
 
 
 def parse_webhook(
@@ -211,9 +206,11 @@ def _event_type(event: object, data: object) -> tuple[EventType, Reason | None] 
     if event != "email.bounced":
         return EVENT_TYPES.get(event) if isinstance(event, str) else None
     bounce = object_of(data, "bounce") if isinstance(data, dict) else {}
-    kind, subtype = str(bounce.get("type")), str(bounce.get("subType"))
-    default = EventType.BOUNCED if kind == "Permanent" else EventType.SOFT_BOUNCE
-    return BOUNCE_TYPES.get((kind, subtype), (default, Reason.OTHER))
+    subtype = str(bounce.get("subType"))
+    if bounce.get("type") == "Permanent" and subtype in SUPPRESSED_SUBTYPES:
+        return EventType.FAILED, Reason.BLOCKED
+    reason = SUBTYPE_REASONS.get(subtype) or bounce_reason(*_diagnosis(bounce), bounce.get("message"))
+    return EventType.BOUNCED if bounce.get("type") == "Permanent" else EventType.SOFT_BOUNCE, reason
 
 
 def _detail(data: Mapping[str, Any]) -> str:
@@ -221,11 +218,15 @@ def _detail(data: Mapping[str, Any]) -> str:
     for name in ("bounce", "suppressed", "failed"):
         block = data.get(name)
         if isinstance(block, dict):
-            words = [block.get(key) for key in ("type", "subType", "reason", "message")]
-            codes = block.get("diagnosticCode") or []
-            words += codes if isinstance(codes, list) else [codes]  # documented as a list, seen as a string
+            words = [*(block.get(key) for key in ("type", "subType", "reason", "message")), *_diagnosis(block)]
             return " ".join(word for word in words if isinstance(word, str))
     return ""
+
+
+def _diagnosis(block: Mapping[str, Any]) -> list[object]:
+    """What the receiving server said: documented as a list, seen as a string."""
+    codes = block.get("diagnosticCode") or []
+    return codes if isinstance(codes, list) else [codes]
 
 
 RESEND = Package(
