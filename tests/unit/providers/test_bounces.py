@@ -9,7 +9,6 @@ from sluice.model.state import EventType
 from sluice.model.suppression import suppression_reason
 from sluice.providers.kit.bounces import bounce_reason
 
-
 # What is about the content, the size, the policy or the dialogue suppresses no address.
 HARMLESS = [
     (("5.6.0",), Reason.INVALID_CONTENT),

@@ -163,7 +163,7 @@ def test_an_inline_image_and_an_invitation_are_attachments_with_their_whole_type
 
 
 def test_a_200_with_an_id_is_accepted() -> None:
-    assert classify(httpx.Response(200, json={"id": "0b5a7f3e"})) == Accepted("0b5a7f3e")
+    assert classify(httpx.Response(200, json={"id": "0b5a7f3e"})) == Accepted("0b5a7f3e", receipt_ids=("0b5a7f3e",))
 
 
 ROWS: list[tuple[int, str | None, type[Outcome]]] = [
@@ -333,6 +333,16 @@ def test_a_repeat_signed_afresh_is_the_same_receipt() -> None:
 
     assert first == again
     assert first[0].reference == "att_1"
+
+
+@pytest.mark.parametrize("kind", ["email.opened", "email.clicked", "email.failed", "email.suppressed"])
+def test_an_event_without_tags_is_found_by_the_id_of_the_mail(kind: str) -> None:
+    accepted = classify(httpx.Response(200, json={"id": "0b5a7f3e"}))
+
+    (receipt,) = receipts(event(kind, tags=None))
+
+    assert isinstance(accepted, Accepted)
+    assert (receipt.reference, receipt.provider_message_id) == (None, *accepted.receipt_ids)
 
 
 def test_the_other_spelling_of_the_headers_is_understood() -> None:

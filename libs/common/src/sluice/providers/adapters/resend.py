@@ -30,7 +30,7 @@ from sluice.providers.contract import (
     WebhookReply,
     WebhookRequest,
 )
-from sluice.providers.kit.bounces import SUBTYPE_REASONS, bounce_reason
+from sluice.providers.kit.bounces import bounce_reason
 from sluice.providers.kit.credentials import BASE_URL, HeaderSecret
 from sluice.providers.kit.error_table import ErrorTable
 from sluice.providers.kit.mime import unsubscribe_headers
@@ -157,7 +157,7 @@ def classify(response: httpx.Response) -> Outcome:
     body = json_object(response.content)
     message_id = body.get("id")
     if response.is_success and isinstance(message_id, str) and 0 < len(message_id) <= 200:
-        return Accepted(message_id)
+        return Accepted(message_id, receipt_ids=(message_id,))  # not every event repeats the tags
     name = text_of(body.get("name")) or ""
     return _ERRORS.outcome(response, (response.status_code, name), body.get("message"))
 
@@ -174,8 +174,11 @@ EVENT_TYPES: Mapping[str, tuple[EventType, Reason | None]] = {
     "email.opened": (EventType.OPENED, None),
     "email.clicked": (EventType.CLICKED, None),
 }
-# Subtypes of a bounce that was not attempted. Every other is one if its type is Permanent, and soft otherwise.
-SUPPRESSED_SUBTYPES = frozenset({"Suppressed", "OnAccountSuppressionList"})
+# Type and subtype of a bounce; a type that is not here is as good as Transient.
+BOUNCE_TYPES: Mapping[tuple[str, str], tuple[EventType, Reason]] = {
+    ("Permanent", "Suppressed"): (EventType.FAILED, Reason.BLOCKED),
+    ("Permanent", "OnAccountSuppressionList"): (EventType.FAILED, Reason.BLOCKED),
+}
 
 
 def parse_webhook(
@@ -206,11 +209,10 @@ def _event_type(event: object, data: object) -> tuple[EventType, Reason | None] 
     if event != "email.bounced":
         return EVENT_TYPES.get(event) if isinstance(event, str) else None
     bounce = object_of(data, "bounce") if isinstance(data, dict) else {}
-    subtype = str(bounce.get("subType"))
-    if bounce.get("type") == "Permanent" and subtype in SUPPRESSED_SUBTYPES:
-        return EventType.FAILED, Reason.BLOCKED
-    reason = SUBTYPE_REASONS.get(subtype) or bounce_reason(*_diagnosis(bounce), bounce.get("message"))
-    return EventType.BOUNCED if bounce.get("type") == "Permanent" else EventType.SOFT_BOUNCE, reason
+    kind, subtype = str(bounce.get("type")), str(bounce.get("subType"))
+    default = EventType.BOUNCED if kind == "Permanent" else EventType.SOFT_BOUNCE
+    cause = bounce_reason(*_diagnosis(bounce), bounce.get("message"), subtype=subtype)
+    return BOUNCE_TYPES.get((kind, subtype), (default, cause))
 
 
 def _detail(data: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ from sluice.providers.contract import (
     WebhookRequest,
 )
 from sluice.providers.kit import sns_envelope
-from sluice.providers.kit.bounces import SUBTYPE_REASONS, bounce_reason
+from sluice.providers.kit.bounces import bounce_reason
 from sluice.providers.kit.error_table import ErrorTable, find_text
 from sluice.providers.kit.mail_fields import mailbox, require_ascii, texts_of
 from sluice.providers.kit.mime import unsubscribe_headers, write_mail
@@ -215,9 +215,7 @@ def _bounce(kind: str, details: Mapping[str, Any], words: list[str]) -> tuple[Ev
     bounce, subtype = (text_of(details.get(name)) or "" for name in ("bounceType", "bounceSubType"))
     known = BOUNCE_TYPES.get((bounce, subtype)) or BOUNCE_TYPES.get((bounce, ""))
     type_, reason = known or (EventType.SOFT_BOUNCE, Reason.OTHER)
-    if reason is Reason.OTHER:
-        reason = SUBTYPE_REASONS.get(subtype) or bounce_reason(*words)
-    return type_, reason
+    return type_, bounce_reason(*words, subtype=subtype) if reason is Reason.OTHER else reason
 
 
 def _words(details: Mapping[str, Any]) -> Iterator[str]:

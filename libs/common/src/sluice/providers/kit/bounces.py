@@ -62,12 +62,14 @@ SUBTYPE_REASONS: Mapping[str, Reason] = {
 }
 
 
-def bounce_reason(*words: object) -> Reason:
+def bounce_reason(*words: object, subtype: object = None) -> Reason:
     """The cause of a bounce in the words of a mail server; OTHER when they name none.
 
-    The first enhanced status code decides, and without one whose subject is known the words. A bounce for OTHER
-    suppresses its recipient (``sluice.model.suppression``), as do only the codes x.1.* and x.2.1.
+    A known ``subtype`` decides, then the first enhanced status code, and without one whose subject is known the words.
+    A bounce for OTHER suppresses its recipient (``sluice.model.suppression``), as do only the codes x.1.* and x.2.1.
     """
+    if isinstance(subtype, str) and subtype in SUBTYPE_REASONS:
+        return SUBTYPE_REASONS[subtype]
     said = " ".join(word for word in words if isinstance(word, str))
     if found := ENHANCED_CODE.search(said):
         subject = found[1].partition(".")[0]
