@@ -9,7 +9,7 @@ from sluice.model.reasons import Reason
 from sluice.providers.adapters.smtp import classify
 from sluice.providers.kit.smtp_types import Phase, SmtpReply
 
-MAIL, RCPT, DOT = Phase.MAIL, Phase.RCPT, Phase.END_OF_DATA
+MAIL, RCPT, DATA, DOT = Phase.MAIL, Phase.RCPT, Phase.DATA, Phase.END_OF_DATA
 
 
 def message(reason: Reason) -> Declined:
@@ -126,6 +126,17 @@ REPLIES: list[tuple[Phase, str, Outcome]] = [
     (RCPT, "550 5.7.1 RESOLVER.RST.NotAuthorized; not authorized for this recipient", message(Reason.POLICY)),
     (RCPT, "450 4.1.1 <x@y>: Recipient address rejected: unverified", Throttled(scope=Scope.RECIPIENT)),
     (RCPT, "452 4.5.3 Too many recipients", Throttled(scope=Scope.RECIPIENT)),
+    # Also after the data.
+    (DOT, "452 4.2.2 Mailbox full", Throttled(scope=Scope.RECIPIENT)),
+    (DOT, "450 4.2.0 <x@y>: Recipient address rejected: Greylisted", Throttled(scope=Scope.RECIPIENT)),
+    (DOT, "451 4.7.1 Greylisting in action, please come back later", Throttled(scope=Scope.RECIPIENT)),
+    (DATA, "451 4.7.1 Gray-listed, try again", Throttled(scope=Scope.RECIPIENT)),
+    (DATA, "450 4.2.1 The user receives mail at a rate that prevents more", Throttled(scope=Scope.RECIPIENT)),
+    (DOT, "452 Mailbox quota exceeded", Throttled(scope=Scope.RECIPIENT)),
+    (DOT, "451 4.7.1 Try again later", Throttled()),
+    (DOT, "450 4.7.0 Rate limit", Throttled()),
+    (MAIL, "450 4.2.0 slow down", Throttled()),
+    (DOT, "452 insufficient storage", Throttled()),
     (RCPT, "452 4.2.2 The recipient's inbox is out of storage", Throttled(scope=Scope.RECIPIENT)),
 ]
 

@@ -7,7 +7,7 @@ docs/decisions/0022): each refused recipient is settled by itself, and no other 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pydantic import Field, SecretStr
 
@@ -109,15 +109,15 @@ def build(message: OutboundMessage, credentials: SmtpCredentials) -> Submission:
         sender=sender.bare,
         recipients=tuple(recipients),
         message=write_mail(mail, message_id=message.message_id, date=message.created_at, contents=message.attachments),
-        utf8=_needs_utf8([sender, parse_address(mail.sender), *recipients.values()], mail),
+        utf8=not all(address.ascii for address in (sender, *recipients.values(), *_written(mail))),
         envelope_id=message.reference if re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", message.reference) else None,
         max_recipients=credentials.max_recipients,
     )
 
 
-def _needs_utf8(addresses: list[Address], mail: Email) -> bool:
-    reply_to = [parse_address(mail.reply_to)] if mail.reply_to else []
-    return not all(address.ascii for address in [*addresses, *reply_to])
+def _written(mail: Email) -> Iterator[Address]:
+    """Every address in the header, also of recipients who are not in the envelope of a divided mail."""
+    return map(parse_address, filter(None, (mail.sender, *mail.to, *mail.cc, mail.reply_to)))
 
 
 # What a reply means, decided by what it is about. The first row that matches decides: enhanced codes and texts stand
@@ -237,8 +237,10 @@ REPLY_RULES = (
     _row(Phase.RCPT, r"5", Declined(Reason.OTHER)),
     _row(_CONTENT, r"554 |5\d\d 5\.7\.", Declined(Reason.POLICY)),
     _row(_CONTENT, r"5", Declined(Reason.INVALID_CONTENT)),
-    # Later: one mailbox that is busy or greylists its senders, one envelope with too many recipients, or the server.
-    _row(Phase.RCPT, r"450 |451 (4\.2\.|4\.7\.1 )|452 4\.(2\.|5\.3 )|4\d\d .*gr[ea]y", _GREYLISTED),
+    # Later: one mailbox that is busy or greylists its senders, also after the data, one envelope with too many
+    # recipients, or the server.
+    _row(Phase.RCPT, r"450 |451 4\.7\.1 |452 4\.5\.3 ", _GREYLISTED),
+    _row(_CONTENT | {Phase.RCPT}, r"4\d\d (4\.2\.|.*\bgr[ea]y.?list|- .*mailbox.{0,60}(\bfull\b|quota))", _GREYLISTED),
     _row(_ANY, r"4\d\d 4\.(3|4)\.", ProviderFault()),
     _row(_ANY, r"4\d\d 4\.(2|7)\.|4\d\d 4\.5\.3 ", Throttled()),
     _row(_ANY, r"450 |452 ", Throttled()),

@@ -211,4 +211,5 @@ TELEGRAM = Package(
     parse_webhook=parse_webhook,
     sample=sample,
     docs_url="https://core.telegram.org/bots/api#sendmessage",
+    http_timeout=lambda _: 30.0,  # a text whose response is slow is sent nevertheless (python-telegram-bot#1045)
 )
