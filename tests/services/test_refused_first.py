@@ -152,7 +152,12 @@ SMTP = [
     smtp(RCPT, "452 4.5.3 Too many recipients", UNMOVED),
     smtp(RCPT, "452 4.2.2 The mailbox is over its quota", UNMOVED),
     smtp(RCPT, "452 4.3.1 Insufficient system storage", UNHEALTHY),
+    smtp(RCPT, "553 sorry, that domain isn't in my list of allowed rcpthosts (#5.7.1)", SUSPENDED),
+    smtp(RCPT, "550 Your IP address 192.0.2.1 is not allowed to send mail here", UNHEALTHY),
+    smtp(RCPT, "550 Protocol violation: invalid command sequence", UNMOVED),
     # DATA and the final dot
+    smtp(DOT, "452 4.2.2 Mailbox full", UNMOVED),
+    smtp(DOT, "451 4.7.1 Greylisting in action, please come back later", UNMOVED),
     smtp(DATA, "554 5.5.1 No valid recipients", UNMOVED),
     smtp(DATA, "451 4.3.0 Temporary service failure", UNHEALTHY),
     smtp(DOT, "552 5.2.3 Message exceeds the administrative limit", UNMOVED),

@@ -142,7 +142,7 @@ async def test_a_long_text_fails_with_one_of_its_parts(harness):
         ("UNDELIV", [[0x0425, "01"]], "BOUNCED"),
         ("UNDELIV", [[0x0425, "02"]], "BOUNCED"),
         ("UNDELIV", [[0x0425, "03"]], "FAILED"),
-        ("UNKNOWN", [], "FAILED"),
+        ("UNKNOWN", [], "SOFT_BOUNCE"),
         ("REJECTD", [], "FAILED"),
         ("FAILED", [], "FAILED"),
         ("REJECTD", [[0x0427, "02"]], "DELIVERED"),  # the TLV wins

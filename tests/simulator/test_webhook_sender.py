@@ -29,6 +29,7 @@ from sluice_simulator import (
     webhook_sender,
 )
 from sluice_simulator.dialect import FakeRequest
+from sluice_simulator.dialects.resend import UNTAGGED
 from tests.polling import virtual_time
 from tests.simulator.conftest import (
     WEBHOOK_SECRET,
@@ -69,7 +70,9 @@ def of_twilio(simulator: Simulator, inbox: WebhookInbox, call: FakeRequest) -> l
 KINDS = ("sent", "delivered", "bounced", "soft_bounce", "failed")
 
 
-async def test_resends_receipts_are_genuine_and_name_the_attempt(http: HttpTransport, inbox: WebhookInbox) -> None:
+async def test_resends_receipts_are_genuine_and_name_the_attempt_or_the_mail(
+    http: HttpTransport, inbox: WebhookInbox
+) -> None:
     kinds = (*KINDS, "complained", "deferred", "opened", "clicked")
     async with Simulator(a_scenario(inbox, kinds=kinds)) as simulator:
         answer = await SimulatorClient(simulator, http).email()
@@ -77,8 +80,10 @@ async def test_resends_receipts_are_genuine_and_name_the_attempt(http: HttpTrans
 
         found = [receipt for call in inbox.calls for receipt in of_resend(simulator, inbox, call)]
 
+    references = {receipt.type: receipt.reference for receipt in found}
     assert sorted(receipt.type for receipt in found) == sorted(EventType(kind) for kind in kinds)
-    assert {receipt.reference for receipt in found} == {"att_01HX"}
+    assert {kind for kind, reference in references.items() if reference is None} == UNTAGGED
+    assert set(references.values()) == {"att_01HX", None}
     assert {receipt.provider_message_id for receipt in found} == {answer.json()["id"]}
 
 

@@ -134,6 +134,28 @@ async def test_f12_the_time_limit_of_a_call_grows_with_its_body(
     assert limits == [10 + size / 65536]
 
 
+@pytest.mark.parametrize(
+    ("named", "deadline", "limit"), [(130.0, 3600.0, 130.0), (5.0, 3600.0, 10.0), (130.0, 15.0, 15.0)]
+)
+async def test_a_request_may_name_a_longer_limit_within_the_deadline(
+    named: float, deadline: float, limit: float
+) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(limit - 1)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    limits: list[float] = []
+    async with open_http(outgoing=LOOPBACK, timeout=10) as transport, server(talk) as port:
+        extensions = {"timeout": {"read": named}}
+        request = httpx.Request("POST", f"http://127.0.0.1:{port}/", extensions=extensions)
+        with virtual_time():
+            response = await transport.exchange(request, deadline=deadline, on_progress=limits.append)
+
+    assert response.status_code == 200
+    assert limits == [limit]
+
+
 async def test_a_request_that_waited_for_a_connection_in_vain_was_not_sent() -> None:
     async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()

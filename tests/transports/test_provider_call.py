@@ -60,7 +60,7 @@ def failing(error: Exception) -> Callable[..., Any]:
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [
-        (httpx.Response(200, json={"id": "x"}), Accepted("x")),
+        (httpx.Response(200, json={"id": "x"}), Accepted("x", receipt_ids=("x",))),
         (NotSentError("refused"), ProviderFault("not sent: refused")),
         (NoAnswerError("reset"), Unknown("no answer: reset")),
         (RuntimeError(f"bug with {SECRET}"), Unknown("the transport failed (RuntimeError)")),
@@ -80,6 +80,15 @@ async def test_a_message_that_cannot_be_expressed_is_rejected_before_any_transpo
 
     assert outcome == Declined(Reason.UNSUPPORTED, "no text")
     assert transport.requests == []
+
+
+async def test_the_time_limit_of_a_package_is_in_its_request() -> None:
+    transport, slow = FakeTransport(httpx.Response(200)), replace(RESEND, http_timeout=lambda _: 130.0)
+
+    for package in (slow, RESEND):
+        await call_provider(package, outbound(an_email()), CREDENTIALS, {TransportKind.HTTP: transport}, deadline=1)
+
+    assert [request.extensions for request in transport.requests] == [{"timeout": {"read": 130.0}}, {}]
 
 
 async def test_a_bug_in_build_is_a_rejection_that_quotes_nothing() -> None:

@@ -69,15 +69,17 @@ async def noticed_after(exchange: Exchange, *, every: float, within: float) -> f
         await asyncio.gather(*calls, return_exceptions=True)
 
 
+@pytest.mark.parametrize("named", [0.0, 130.0])  # seconds, of the package
 @pytest.mark.parametrize("said", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n"])
-async def test_a_hanging_http_provider_is_noticed_before_its_first_time_limit(said: bytes) -> None:
+async def test_a_hanging_http_provider_is_noticed_before_its_first_time_limit(said: bytes, named: float) -> None:
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(said)
         await reader.read()
 
     async with open_http(outgoing=LOOPBACK, timeout=CALL_TIMEOUT) as transport, server(talk) as port:
-        request = httpx.Request("POST", f"http://127.0.0.1:{port}/", content=b"{}")
+        extensions = {"timeout": {"read": named}}
+        request = httpx.Request("POST", f"http://127.0.0.1:{port}/", content=b"{}", extensions=extensions)
         with virtual_time():
             found = await noticed_after(
                 lambda on_progress: transport.exchange(request, deadline=3600, on_progress=on_progress),

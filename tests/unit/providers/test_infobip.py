@@ -490,6 +490,19 @@ def test_the_error_says_more_than_the_status(
     assert (receipt.type, receipt.reason) == (kind, reason)
 
 
+@pytest.mark.parametrize("error", [32, 34, 255, 500, 502, 1500, 607, 4100, 5492])
+@pytest.mark.parametrize(("code", "group"), [(29, 4), (999, 4)])
+def test_a_text_that_perhaps_arrived_is_never_failed(code: int, group: int, error: int) -> None:
+    """FAILED after an unknown outcome would send it again at once."""
+    receipt = receipt_of(code, group, error, permanent=True)
+
+    assert (receipt.type, receipt.reason) == (EventType.SOFT_BOUNCE, Reason.EXPIRED)
+
+
+def test_an_error_of_the_recipient_says_more_than_no_report() -> None:
+    assert receipt_of(29, 4, 1).type is EventType.BOUNCED
+
+
 @pytest.mark.parametrize("error", [573, 603])
 def test_an_opt_out_is_stored_beside_the_bounce(error: int) -> None:
     receipt, opt_out = events(report(14, 5, error))

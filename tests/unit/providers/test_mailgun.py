@@ -484,6 +484,11 @@ EVENTS: list[tuple[dict[str, Any], EventType, Reason | None]] = [
         Reason.OTHER,
     ),
     (
+        {**FAILED, "reason": "generic", "delivery-status": {"code": 550, "message": "rejected as spam"}},
+        EventType.BOUNCED,
+        Reason.SPAM,
+    ),
+    (
         {**FAILED, "reason": "generic", "delivery-status": {"code": None, "enhanced-code": "5.2.1"}},
         EventType.BOUNCED,
         Reason.DISABLED,
@@ -493,8 +498,8 @@ EVENTS: list[tuple[dict[str, Any], EventType, Reason | None]] = [
         EventType.SOFT_BOUNCE,
         Reason.FULL,
     ),
-    ({**FAILED, "reason": "espblock", "delivery-status": {"code": 498}}, EventType.SOFT_BOUNCE, Reason.OTHER),
-    ({**FAILED, "reason": "blacklisted", "delivery-status": {"code": 499}}, EventType.SOFT_BOUNCE, Reason.OTHER),
+    ({**FAILED, "reason": "espblock", "delivery-status": {"code": 498}}, EventType.SOFT_BOUNCE, Reason.BLOCKED),
+    ({**FAILED, "reason": "blacklisted", "delivery-status": {"code": 499}}, EventType.SOFT_BOUNCE, Reason.BLOCKED),
     ({**FAILED, "reason": "old", "delivery-status": {"code": 602}}, EventType.SOFT_BOUNCE, Reason.EXPIRED),
     ({**FAILED, "reason": "suppress-bounce", "delivery-status": {"code": 605}}, EventType.FAILED, Reason.BLOCKED),
     ({**FAILED, "reason": "suppress-complaint", "delivery-status": None}, EventType.FAILED, Reason.COMPLAINT),

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from sluice.model.outcome import Accepted
+from sluice.model.outcome import Accepted, RecipientRejected
 from sluice.model.state import EventType
 from sluice.providers import registry
 from sluice.providers.contract import (
@@ -116,6 +116,17 @@ def test_no_response_raises_in_a_package_or_passes_for_an_acceptance(
     package: AnyPackage, status: int, content: bytes
 ) -> None:
     assert not isinstance(package.classify(httpx.Response(status, content=content)), Accepted)
+
+
+@pytest.mark.parametrize("content", [b"", b"<html>Forbidden</html>", b"{}", b'{"code":403,"message":"Forbidden"}'])
+@pytest.mark.parametrize(
+    "package", [p for p in PACKAGES.values() if p.transport is TransportKind.HTTP], ids=lambda p: p.name
+)
+def test_no_status_alone_is_about_the_recipient(package: AnyPackage, content: bytes) -> None:
+    """Anything on the way may answer with a status: only a provider's own words end a delivery."""
+    found = [package.classify(httpx.Response(status, content=content)) for status in range(300, 600)]
+
+    assert not any(isinstance(outcome, RecipientRejected) for outcome in found)
 
 
 @settings(deadline=None, max_examples=60)

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from sluice.model.address import InvalidAddressError
 from sluice.model.outcome import Accepted, AuthFailed, Declined, Outcome, ProviderFault, Scope, Throttled, Unknown
+from sluice.model.reasons import Reason
 from sluice.model.state import EventType
 from sluice.providers.adapters.resend import ResendCredentials, build, classify, parse_webhook
 from sluice.providers.contract import (
@@ -162,7 +163,7 @@ def test_an_inline_image_and_an_invitation_are_attachments_with_their_whole_type
 
 
 def test_a_200_with_an_id_is_accepted() -> None:
-    assert classify(httpx.Response(200, json={"id": "0b5a7f3e"})) == Accepted("0b5a7f3e")
+    assert classify(httpx.Response(200, json={"id": "0b5a7f3e"})) == Accepted("0b5a7f3e", receipt_ids=("0b5a7f3e",))
 
 
 ROWS: list[tuple[int, str | None, type[Outcome]]] = [
@@ -334,6 +335,16 @@ def test_a_repeat_signed_afresh_is_the_same_receipt() -> None:
     assert first[0].reference == "att_1"
 
 
+@pytest.mark.parametrize("kind", ["email.opened", "email.clicked", "email.failed", "email.suppressed"])
+def test_an_event_without_tags_is_found_by_the_id_of_the_mail(kind: str) -> None:
+    accepted = classify(httpx.Response(200, json={"id": "0b5a7f3e"}))
+
+    (receipt,) = receipts(event(kind, tags=None))
+
+    assert isinstance(accepted, Accepted)
+    assert (receipt.reference, receipt.provider_message_id) == (None, *accepted.receipt_ids)
+
+
 def test_the_other_spelling_of_the_headers_is_understood() -> None:
     headers = {name.replace("svix-", "webhook-"): value for name, value in HEADERS.items()}
 
@@ -430,6 +441,32 @@ def test_an_event_says_what_became_of_the_mail(kind: str, data: dict[str, Any], 
     (receipt,) = receipts(event(kind, **data))
 
     assert receipt.type is expected
+
+
+@pytest.mark.parametrize(
+    ("bounce", "reason"),
+    [
+        ({"subType": "General", "diagnosticCode": ["smtp; 550 5.1.1 user unknown"]}, Reason.UNKNOWN_RECIPIENT),
+        ({"subType": "General", "diagnosticCode": ["smtp; 550 5.7.1 refused by policy"]}, Reason.BLOCKED),
+        ({"subType": "General", "diagnosticCode": "smtp; 552 5.3.4 too big"}, Reason.TOO_LARGE),
+        ({"subType": "General", "message": "Rejected as spam.", "diagnosticCode": []}, Reason.SPAM),
+        ({"subType": "General"}, Reason.OTHER),
+        ({"subType": "NoEmail"}, Reason.UNKNOWN_RECIPIENT),
+        ({"subType": "ContentRejected"}, Reason.SPAM),
+        ({"subType": "AttachmentRejected"}, Reason.POLICY),
+        ({"subType": "MessageRejected"}, Reason.POLICY),
+        ({"subType": "MessageTooLarge"}, Reason.TOO_LARGE),
+        ({"subType": "MailboxFull"}, Reason.FULL),
+    ],
+)
+def test_the_cause_of_a_bounce_is_its_subtype_or_what_the_mail_server_said(
+    bounce: dict[str, Any], reason: Reason
+) -> None:
+    (permanent,) = receipts(event("email.bounced", bounce={"type": "Permanent", **bounce}))
+    (transient,) = receipts(event("email.bounced", bounce={"type": "Transient", **bounce}))
+
+    assert (permanent.type, permanent.reason) == (EventType.BOUNCED, reason)
+    assert (transient.type, transient.reason) == (EventType.SOFT_BOUNCE, reason)
 
 
 @pytest.mark.parametrize(

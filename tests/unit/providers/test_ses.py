@@ -447,6 +447,8 @@ EVENTS: list[tuple[dict[str, Any], EventType, Reason | None]] = [
     (event("DeliveryDelay", "deliveryDelay", delayedRecipients=[ANA]), EventType.DEFERRED, None),
     (bounce("Permanent", "General", NO_USER), EventType.BOUNCED, Reason.UNKNOWN_RECIPIENT),
     (bounce("Permanent", "General"), EventType.BOUNCED, Reason.OTHER),
+    (bounce("Permanent", "General", {**ANA, "status": "5.6.0"}), EventType.BOUNCED, Reason.INVALID_CONTENT),
+    (bounce("Permanent", "ContentRejected"), EventType.BOUNCED, Reason.SPAM),
     (bounce("Permanent", "NoEmail"), EventType.BOUNCED, Reason.UNKNOWN_RECIPIENT),
     (bounce("Permanent", "SomethingNew", {**ANA, "status": "5.2.1"}), EventType.BOUNCED, Reason.DISABLED),
     (bounce("Permanent", "Suppressed"), EventType.FAILED, Reason.BLOCKED),

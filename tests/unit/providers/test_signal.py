@@ -23,7 +23,7 @@ from sluice.model.outcome import (
 )
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
-from sluice.providers.adapters.signal import SignalCredentials, build, classify, parse_webhook
+from sluice.providers.adapters.signal import SIGNAL, SignalCredentials, build, classify, parse_webhook
 from sluice.providers.contract import (
     DeliveryReceipt,
     InboundMessage,
@@ -43,6 +43,7 @@ SAMPLE = Sample(
     {
         "baseUrl": "http://127.0.0.1:8080",
         "number": OURS,
+        "mode": "native",
         "basicAuthUser": "sluice",
         "basicAuthPassword": HIDDEN,
         "webhookToken": HIDDEN,
@@ -74,6 +75,14 @@ def test_the_text_is_in_the_request() -> None:
         "message": "Order *A-17* shipped 🙂",
         "text_mode": "normal",
     }
+
+
+@pytest.mark.parametrize(
+    ("fields", "seconds"), [({}, 60), ({"mode": "json-rpc"}, 60), ({"mode": "normal"}, 130), ({"mode": "native"}, 130)]
+)
+def test_a_call_may_take_as_long_as_the_container_does(fields: dict[str, Any], seconds: float) -> None:
+    assert SIGNAL.http_timeout is not None
+    assert SIGNAL.http_timeout(SignalCredentials.model_validate({**FIELDS, **fields})) == seconds
 
 
 @pytest.mark.parametrize("recipient", [THEIRS, ACI, "group.QUJDRA==", "ann.07"])

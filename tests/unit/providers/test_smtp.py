@@ -403,6 +403,32 @@ def test_an_address_that_is_not_ascii_asks_for_smtputf8(to: str, utf8: bool) -> 
     assert build(outbound(an_email(to=(to,))), SmtpCredentials(host="mx")).utf8 is utf8
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"to": ("аня@example.org", "ben@example.org")},
+        {"to": ("ben@example.org",), "cc": ("аня@example.org",)},
+        {"to": ("ben@example.org",), "reply_to": "аня@example.org"},
+        {"to": ("ben@example.org",), "sender": "аня@example.org"},
+    ],
+)
+def test_the_rest_of_a_divided_mail_asks_for_smtputf8_as_its_header_does(fields: dict[str, Any]) -> None:
+    request = build(outbound(an_email(**fields), envelope=("ben@example.org",)), SmtpCredentials(host="mx"))
+
+    assert request.recipients == ("ben@example.org",)
+    assert "аня@example.org".encode() in request.message
+    assert request.utf8
+
+
+def test_a_blind_copy_that_is_left_out_asks_for_nothing() -> None:
+    mail = an_email(to=("ben@example.org",), bcc=("аня@example.org",))
+
+    request = build(outbound(mail, envelope=("ben@example.org",)), SmtpCredentials(host="mx"))
+
+    assert request.message.isascii()
+    assert not request.utf8
+
+
 @pytest.mark.parametrize("content", [an_sms(), an_email(to=())])
 def test_a_message_that_is_no_mail_is_refused(content: Any) -> None:
     request = outbound(content, recipient="x")

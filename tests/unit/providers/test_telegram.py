@@ -229,6 +229,21 @@ def test_a_refusal_is_classified(status: int, description: str, outcome: Outcome
 
 
 @pytest.mark.parametrize(
+    "response",
+    [
+        httpx.Response(403, text="<html>403 Forbidden</html>"),
+        httpx.Response(403, text="bot was blocked by the user"),
+        httpx.Response(403, json={"description": "Forbidden: bot was blocked by the user"}),
+        httpx.Response(403, json={"ok": True, "description": "Forbidden: user is deactivated"}),
+        httpx.Response(403, json={"ok": False}),
+        httpx.Response(400, json={"description": "chat not found"}),
+    ],
+)
+def test_a_refusal_without_telegrams_envelope_is_not_about_the_recipient(response: httpx.Response) -> None:
+    assert isinstance(classify(response), AuthFailed if response.status_code == 403 else Declined)
+
+
+@pytest.mark.parametrize(
     ("status", "description", "suppressed"),
     [
         (403, "Forbidden: bot was blocked by the user", SuppressionReason.UNSUBSCRIBE),

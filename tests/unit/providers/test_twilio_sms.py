@@ -235,6 +235,7 @@ def test_a_201_with_a_sid_is_accepted(status: str) -> None:
         (30034, Declined),
         (30022, Throttled),
         (30001, ProviderFault),
+        (30410, Unknown),
         (None, ProviderFault),
     ],
 )
@@ -430,12 +431,12 @@ def test_without_the_auth_token_nothing_is_believed() -> None:
 
 
 UNDELIVERED_CODES: dict[EventType, list[str]] = {
-    EventType.SOFT_BOUNCE: ["30003", "30017", "30036"],
+    EventType.SOFT_BOUNCE: ["30003", "30017", "30036", "30410"],
     EventType.BOUNCED: ["30004", "30005", "30006", "30019", "21610"],
     EventType.FAILED: [
         *["30001", "30002", "30007", "30008", "30009", "30010", "30011", "30012", "30013", "30014", "30015"],
         *["30016", "30018", "30024", "30032", "30034", "30035", "30020", "30021", "30022", "30023", "30027"],
-        *["30033", "30410", "30450", "99999", ""],
+        *["30033", "30450", "99999", ""],
     ],
 }
 
@@ -465,6 +466,7 @@ def test_an_undelivered_message_ends_as_its_code_says(code: str, kind: EventType
         ("partially_delivered", {}, [EventType.SENT]),
         ("failed", {"ErrorCode": "30008"}, [EventType.FAILED]),
         ("failed", {"ErrorCode": "21610"}, [EventType.BOUNCED]),
+        ("failed", {"ErrorCode": "30410"}, [EventType.SOFT_BOUNCE]),  # perhaps delivered
         ("canceled", {}, [EventType.FAILED]),
     ],
 )

@@ -49,7 +49,7 @@ STATES: Mapping[MessageState, tuple[EventType, Reason | None]] = {
     MessageState.DELETED: (EventType.FAILED, Reason.OTHER),
     MessageState.UNDELIVERABLE: (EventType.FAILED, Reason.UNREACHABLE),
     MessageState.ACCEPTED: (EventType.SENT, None),
-    MessageState.UNKNOWN: (EventType.FAILED, Reason.OTHER),
+    MessageState.UNKNOWN: (EventType.SOFT_BOUNCE, Reason.OTHER),  # perhaps delivered: FAILED may be sent again
     MessageState.REJECTED: (EventType.FAILED, Reason.BLOCKED),
     MessageState.SKIPPED: (EventType.FAILED, Reason.OTHER),
 }

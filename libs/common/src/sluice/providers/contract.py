@@ -239,6 +239,9 @@ class Package(Generic[C, Q, A]):
     separate_envelope: bool = False  # the recipients of a mail are given apart from its header
     segments: bool = False  # long texts are sent, and priced, in several parts
     concurrency: int | None = None  # calls at once where the provider's settings name no number; None: the worker's
+    # Seconds that the response of an HTTP call may take, where the provider needs longer than SLUICE_HTTP_TIMEOUT: an
+    # earlier end is an unknown outcome of a message that is sent.
+    http_timeout: Callable[[C], float] | None = None
     signs_url: bool = False  # the signature of a receipt covers the URL that the provider called
     # Patterns (whole match) of the URLs that a webhook reply may fetch, besides those below the account's own base URL.
     webhook_urls: tuple[str, ...] = ()

@@ -56,9 +56,11 @@ class HttpTransport:
     ) -> httpx.Response:
         """Send the request exactly once, never follow a redirect, read at most 64 KiB of the response.
 
-        ``deadline``: seconds for everything. Raises NotSentError or NoAnswerError."""
+        ``deadline``: seconds for everything. The request's extension ``timeout``, of httpx's form, may name a ``read``
+        timeout that is longer than the transport's. Raises NotSentError or NoAnswerError."""
         written = False
-        seconds = min(deadline, self._timeout + len(request.content) / _LEAST_UPLOAD_RATE)
+        timeout = max(self._timeout, request.extensions.get("timeout", {}).get("read", 0.0))
+        seconds = min(deadline, timeout + len(request.content) / _LEAST_UPLOAD_RATE)
         on_progress(seconds)
         try:
             with Deadline(seconds):

@@ -131,6 +131,8 @@ async def _attempt(
 ) -> Outcome | Divided:
     try:
         request = package.build(message, credentials)
+        if package.http_timeout is not None:
+            request.extensions["timeout"] = {"read": package.http_timeout(credentials)}
     except UnsupportedMessageError as error:
         return Declined(Reason.UNSUPPORTED, str(error))
     except InvalidAddressError as error:

@@ -60,6 +60,8 @@ EVENTS: Mapping[str, str] = {
     "opened": "email.opened",
     "clicked": "email.clicked",
 }
+# Resend's own examples of these events have no tags: their mail is found by its id.
+UNTAGGED = frozenset({"soft_bounce", "failed", "opened", "clicked"})
 BLOCKS: Mapping[str, Mapping[str, Any]] = {
     "bounced": {
         "bounce": {
@@ -167,7 +169,7 @@ def _write(context: ReceiptContext) -> ReceiptPayload | None:
         "from": send.fields["from"],
         "to": [send.fields["to"]],
         "subject": send.fields["subject"],
-        "tags": {"msg": send.message_id, "ref": send.reference},
+        **({} if kind in UNTAGGED else {"tags": {"msg": send.message_id, "ref": send.reference}}),
         **BLOCKS.get(kind, {}),
     }
     event = {"type": EVENTS[kind], "created_at": at, "data": data}

@@ -21,6 +21,7 @@ def _rows(value: V, *ids: int) -> dict[int, V]:
 
 
 DUPLICATE = 23  # the message id was used before: an earlier call under it was taken
+UNCONFIRMED = 29  # EXPIRED_DLR_UNKNOWN: the operator sent no report
 TAKEN = frozenset({2, 3, 5, 7, 26})
 TAKEN_GROUPS = frozenset({0, 1, 3})  # accepted, pending, delivered
 
@@ -39,7 +40,7 @@ ERROR_CODES: Mapping[int, Refusal] = {
     20: Throttled(retry_after=MAX_RETRY_AFTER, scope=Scope.RECIPIENT),  # counted per number and hour
     24: Declined(Reason.INVALID_CONTENT),
     25: Declined(Reason.TOO_LARGE),
-    29: Unknown(),
+    UNCONFIRMED: Unknown(),
     51: Declined(Reason.INVALID_CONTENT),
     52: RecipientRejected(Reason.INVALID_ADDRESS),
     87: Declined(Reason.POLICY),  # fraud filter
@@ -48,6 +49,7 @@ ERROR_CODES: Mapping[int, Refusal] = {
 # By group, where the status id is not known: undeliverable, expired, rejected.
 GROUP_FALLBACK: Mapping[int, Refusal] = {2: Declined(), 4: ProviderFault(), 5: ProviderFault()}
 
+_EXPIRED = (EventType.SOFT_BOUNCE, Reason.EXPIRED)
 # By status id, in a receipt. 4 and 9 are BOUNCED when the error is permanent.
 EVENT_TYPES: Mapping[int, tuple[EventType, Reason | None]] = {
     **_rows((EventType.SENT, None), 2, 3, 7, 26),
@@ -60,14 +62,13 @@ EVENT_TYPES: Mapping[int, tuple[EventType, Reason | None]] = {
     **_rows((EventType.FAILED, Reason.SENDER), 11, 13),
     **_rows((EventType.FAILED, Reason.QUOTA), 12, 17, 20),
     14: (EventType.BOUNCED, Reason.BLOCKED),
-    15: (EventType.SOFT_BOUNCE, Reason.EXPIRED),
+    15: _EXPIRED,
     18: (EventType.FAILED, Reason.REPUTATION),
     19: (EventType.FAILED, Reason.UNSUPPORTED),
     **_rows((EventType.FAILED, Reason.NETWORK), 21, 31, 100),
     **_rows((EventType.FAILED, Reason.INVALID_CONTENT), 24, 51),
     25: (EventType.FAILED, Reason.TOO_LARGE),
-    # Unknown at the operator and perhaps delivered: after an unknown outcome FAILED would allow another attempt.
-    29: (EventType.SOFT_BOUNCE, Reason.EXPIRED),
+    UNCONFIRMED: _EXPIRED,
     52: (EventType.BOUNCED, Reason.INVALID_ADDRESS),
     87: (EventType.FAILED, Reason.POLICY),
 }
@@ -76,9 +77,20 @@ GROUP_EVENT_TYPES: Mapping[int, tuple[EventType, Reason | None]] = {
     **_rows((EventType.SENT, None), 0, 1),
     2: (EventType.SOFT_BOUNCE, Reason.UNREACHABLE),  # BOUNCED when the error is permanent
     3: (EventType.DELIVERED, None),
-    4: (EventType.SOFT_BOUNCE, Reason.EXPIRED),
+    4: _EXPIRED,
     5: (EventType.FAILED, Reason.OTHER),
 }
+
+
+def perhaps_delivered(status: int, group: int) -> bool:
+    """Whether a report leaves open if the message arrived, whatever its error id is.
+
+    Such a report is no FAILED, which would allow another attempt after an unknown outcome. An expired message with an
+    unknown status id is one too.
+    """
+    return status == UNCONFIRMED or (status not in EVENT_TYPES and GROUP_EVENT_TYPES.get(group) == _EXPIRED)
+
+
 # By error id, which says more than the status of a message that was not delivered.
 ASYNC_ERROR_CODES: Mapping[int, tuple[EventType, Reason]] = {
     1: (EventType.BOUNCED, Reason.UNKNOWN_RECIPIENT),

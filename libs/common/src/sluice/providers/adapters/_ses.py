@@ -61,16 +61,12 @@ EVENT_TYPES: Mapping[str, tuple[str, EventType, Reason | None]] = {
     "Open": ("open", EventType.OPENED, None),
     "Click": ("click", EventType.CLICKED, None),
 }
-# Type and subtype of a bounce or a complaint; an unknown permanent bounce is one, an unknown other one is soft.
+# Type and subtype of a bounce or a complaint; an unknown permanent bounce is one, an unknown other one is soft. The
+# cause of OTHER is in the subtype, or in what the mail server said.
 BOUNCE_TYPES: Mapping[tuple[str, str], tuple[EventType, Reason]] = {
     ("Permanent", ""): (EventType.BOUNCED, Reason.OTHER),
-    ("Permanent", "NoEmail"): (EventType.BOUNCED, Reason.UNKNOWN_RECIPIENT),
     ("Permanent", "Suppressed"): (EventType.FAILED, Reason.BLOCKED),
     ("Permanent", "OnAccountSuppressionList"): (EventType.FAILED, Reason.BLOCKED),
     ("Permanent", "UnsubscribedRecipient"): (EventType.FAILED, Reason.UNSUBSCRIBED),
-    ("Transient", "MailboxFull"): (EventType.SOFT_BOUNCE, Reason.FULL),
-    ("Transient", "MessageTooLarge"): (EventType.SOFT_BOUNCE, Reason.TOO_LARGE),
-    ("Transient", "ContentRejected"): (EventType.SOFT_BOUNCE, Reason.SPAM),
-    ("Transient", "AttachmentRejected"): (EventType.SOFT_BOUNCE, Reason.POLICY),
     ("Complaint", "OnAccountSuppressionList"): (EventType.FAILED, Reason.COMPLAINT),  # never attempted
 }

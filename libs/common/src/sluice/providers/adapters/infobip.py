@@ -35,6 +35,7 @@ from sluice.providers.adapters._infobip import (
     GROUP_FALLBACK,
     TAKEN,
     TAKEN_GROUPS,
+    perhaps_delivered,
 )
 from sluice.providers.contract import (
     Credentials,
@@ -201,7 +202,9 @@ def _events(result: Mapping[str, Any]) -> list[WebhookEvent]:
         undeliverable = code in (4, 9) or (code not in EVENT_TYPES and group == 2)
         if undeliverable and error.get("permanent") is True:
             event_type = EventType.BOUNCED
-        event_type, reason = ASYNC_ERROR_CODES.get(error_code, (event_type, reason))
+        refined = ASYNC_ERROR_CODES.get(error_code, (event_type, reason))
+        if not (refined[0] is EventType.FAILED and perhaps_delivered(code, group)):
+            event_type, reason = refined
     named = [status.get("name"), error.get("name") if error_code > 0 else None, error.get("description")]
     receipt = DeliveryReceipt(
         receipt_id=f"{message_id}:{code}:{error_code}",

@@ -30,6 +30,7 @@ from sluice.providers.contract import (
     WebhookReply,
     WebhookRequest,
 )
+from sluice.providers.kit.bounces import bounce_reason
 from sluice.providers.kit.credentials import BASE_URL, HeaderSecret
 from sluice.providers.kit.error_table import ErrorTable
 from sluice.providers.kit.mime import unsubscribe_headers
@@ -156,7 +157,7 @@ def classify(response: httpx.Response) -> Outcome:
     body = json_object(response.content)
     message_id = body.get("id")
     if response.is_success and isinstance(message_id, str) and 0 < len(message_id) <= 200:
-        return Accepted(message_id)
+        return Accepted(message_id, receipt_ids=(message_id,))  # not every event repeats the tags
     name = text_of(body.get("name")) or ""
     return _ERRORS.outcome(response, (response.status_code, name), body.get("message"))
 
@@ -177,9 +178,6 @@ EVENT_TYPES: Mapping[str, tuple[EventType, Reason | None]] = {
 BOUNCE_TYPES: Mapping[tuple[str, str], tuple[EventType, Reason]] = {
     ("Permanent", "Suppressed"): (EventType.FAILED, Reason.BLOCKED),
     ("Permanent", "OnAccountSuppressionList"): (EventType.FAILED, Reason.BLOCKED),
-    ("Permanent", "NoEmail"): (EventType.BOUNCED, Reason.UNKNOWN_RECIPIENT),
-    ("Transient", "MailboxFull"): (EventType.SOFT_BOUNCE, Reason.FULL),
-    ("Transient", "MessageTooLarge"): (EventType.SOFT_BOUNCE, Reason.TOO_LARGE),
 }
 
 
@@ -213,7 +211,8 @@ def _event_type(event: object, data: object) -> tuple[EventType, Reason | None] 
     bounce = object_of(data, "bounce") if isinstance(data, dict) else {}
     kind, subtype = str(bounce.get("type")), str(bounce.get("subType"))
     default = EventType.BOUNCED if kind == "Permanent" else EventType.SOFT_BOUNCE
-    return BOUNCE_TYPES.get((kind, subtype), (default, Reason.OTHER))
+    cause = bounce_reason(*_diagnosis(bounce), bounce.get("message"), subtype=subtype)
+    return BOUNCE_TYPES.get((kind, subtype), (default, cause))
 
 
 def _detail(data: Mapping[str, Any]) -> str:
@@ -221,11 +220,15 @@ def _detail(data: Mapping[str, Any]) -> str:
     for name in ("bounce", "suppressed", "failed"):
         block = data.get(name)
         if isinstance(block, dict):
-            words = [block.get(key) for key in ("type", "subType", "reason", "message")]
-            codes = block.get("diagnosticCode") or []
-            words += codes if isinstance(codes, list) else [codes]  # documented as a list, seen as a string
+            words = [*(block.get(key) for key in ("type", "subType", "reason", "message")), *_diagnosis(block)]
             return " ".join(word for word in words if isinstance(word, str))
     return ""
+
+
+def _diagnosis(block: Mapping[str, Any]) -> list[object]:
+    """What the receiving server said: documented as a list, seen as a string."""
+    codes = block.get("diagnosticCode") or []
+    return codes if isinstance(codes, list) else [codes]
 
 
 RESEND = Package(

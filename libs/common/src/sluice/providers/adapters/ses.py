@@ -212,10 +212,10 @@ def _bounce(kind: str, details: Mapping[str, Any], words: list[str]) -> tuple[Ev
     if kind == "Complaint":
         subtype = text_of(details.get("complaintSubType")) or ""
         return BOUNCE_TYPES.get((kind, subtype), (EventType.COMPLAINED, Reason.COMPLAINT))
-    bounce = text_of(details.get("bounceType")) or ""
-    known = BOUNCE_TYPES.get((bounce, text_of(details.get("bounceSubType")) or "")) or BOUNCE_TYPES.get((bounce, ""))
+    bounce, subtype = (text_of(details.get(name)) or "" for name in ("bounceType", "bounceSubType"))
+    known = BOUNCE_TYPES.get((bounce, subtype)) or BOUNCE_TYPES.get((bounce, ""))
     type_, reason = known or (EventType.SOFT_BOUNCE, Reason.OTHER)
-    return type_, bounce_reason(*words) if reason is Reason.OTHER else reason
+    return type_, bounce_reason(*words, subtype=subtype) if reason is Reason.OTHER else reason
 
 
 def _words(details: Mapping[str, Any]) -> Iterator[str]:

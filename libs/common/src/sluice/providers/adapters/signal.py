@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import httpx
 import orjson
@@ -62,6 +62,7 @@ class SignalCredentials(Credentials):
 
     base_url: str = Field(alias="baseUrl", pattern=BASE_URL, title="Address of signal-cli-rest-api")
     number: str = Field(pattern=r"^\+[1-9][0-9]{5,14}$", title="Registered number")
+    mode: Literal["json-rpc", "normal", "native"] = Field(default="json-rpc", title="MODE of the container")
     basic_auth_user: str | None = Field(default=None, alias="basicAuthUser", pattern=r"^[^:\x00-\x1f]+$", title="User")
     basic_auth_password: SecretStr | None = Field(default=None, alias="basicAuthPassword", title="Password")
     webhook_token: WebhookToken | None = Field(default=None, alias="webhookToken", title="Token in the receipt URL")
@@ -247,4 +248,6 @@ SIGNAL = Package(
     docs_url="https://bbernhard.github.io/signal-cli-rest-api/",
     receipts=ReceiptSource.WEBHOOK,
     concurrency=4,  # every message is encrypted by one Java process
+    # Without json-rpc each message has a process, which the container ends after 120 s (SIGNAL_CLI_CMD_TIMEOUT).
+    http_timeout=lambda account: 60.0 if account.mode == "json-rpc" else 130.0,
 )

@@ -7,7 +7,7 @@ docs/decisions/0022): each refused recipient is settled by itself, and no other 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from pydantic import Field, SecretStr
 
@@ -29,6 +29,7 @@ from sluice.model.outcome import (
 )
 from sluice.model.reasons import Reason
 from sluice.providers.contract import Credentials, OutboundMessage, Package, TransportKind, UnsupportedMessageError
+from sluice.providers.kit.bounces import ENHANCED_CODE, FULL_WORDS, SIZE_WORDS, SPAM_WORDS
 from sluice.providers.kit.error_table import fill
 from sluice.providers.kit.mime import write_mail
 from sluice.providers.kit.responses import MAX_RETRY_AFTER
@@ -108,20 +109,20 @@ def build(message: OutboundMessage, credentials: SmtpCredentials) -> Submission:
         sender=sender.bare,
         recipients=tuple(recipients),
         message=write_mail(mail, message_id=message.message_id, date=message.created_at, contents=message.attachments),
-        utf8=_needs_utf8([sender, parse_address(mail.sender), *recipients.values()], mail),
+        utf8=not all(address.ascii for address in (sender, *recipients.values(), *_written(mail))),
         envelope_id=message.reference if re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", message.reference) else None,
         max_recipients=credentials.max_recipients,
     )
 
 
-def _needs_utf8(addresses: list[Address], mail: Email) -> bool:
-    reply_to = [parse_address(mail.reply_to)] if mail.reply_to else []
-    return not all(address.ascii for address in [*addresses, *reply_to])
+def _written(mail: Email) -> Iterator[Address]:
+    """Every address in the header, also of recipients who are not in the envelope of a divided mail."""
+    return map(parse_address, filter(None, (mail.sender, *mail.to, *mail.cc, mail.reply_to)))
 
 
 # What a reply means, decided by what it is about. The first row that matches decides: enhanced codes and texts stand
 # before basic codes, because servers use the same basic code for "the mailbox is wrong" and for "you may not". A row's
-# pattern is matched against "<code> <enhanced code, when its class agrees with the code, else -> <text>".
+# pattern is matched against "<code> <first enhanced code of the text whose class agrees with the code, else -> <text>".
 
 _ANY = frozenset(Phase)
 _CONTENT = frozenset({Phase.DATA, Phase.END_OF_DATA})
@@ -134,7 +135,6 @@ _REPUTATION = Declined(Reason.REPUTATION, scope=Scope.ACCOUNT)
 _QUOTA = Declined(Reason.QUOTA, scope=Scope.ACCOUNT)
 _POLICY = Declined(Reason.POLICY, scope=Scope.ACCOUNT)
 _GREYLISTED = Throttled(scope=Scope.RECIPIENT)
-_ENHANCED_CODE = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})\b")
 _MAX_TEXT = 1_000  # characters of a reply that are looked at: a server may send 32,000
 
 # Words about this client, its account, its sender, the mailbox, the size, the content.
@@ -149,18 +149,32 @@ _LIMIT = (
 )
 _OWN_ACCOUNT = r"5\d\d .*(your account|subscription|billing|payment|trial)"
 _CLOSED = r".*(suspend|disabled|inactive|overdue|expired|required|not active)"
-_RELAY = r"530 |5\d\d (-|5\.7\.[01]) .*(relay|authenticat)"
+_RELAY = r"530 |5\d\d (-|5\.7\.[01]) .*(relay|rcpthosts|authenticat|pop.{0,3}before.{0,3}smtp)"
 _FROM = (
-    r"5\d\d .*(sender|send as|mail from|from address|not owned|not authori[sz]ed to send|not verified|"
+    r"5\d\d .*(sender|send as|mail from|from address|return.path|not owned|not authori[sz]ed to send|not verified|"
     r"\bspf\b|\bdkim\b|dmarc)"
 )
-_FULL = r"5\d\d .*(mailbox|inbox|recipient|user).{0,60}(\bfull\b|quota)"
-_SIZE = r"5\d\d .*(\bsize\b|too (big|large|long|many recipients))"
-_SPAM = r"5\d\d .*(\bspam\b|unsolicited|\bjunk\b|virus|malware|phish)"
-_MAILBOX = (
-    r"(550|551|553) (-|5\.[01]\.\d+) .*(mailbox|user|recipient|address|unknown|no such|not exist|not found|invalid|"
-    r"undeliverable|unrout|no mail|not here|domain)"
+# Exim's answer to a sender that its own check does not find; it goes on to speak of accounts and block lists.
+_SENDER_CHECK = r"5\d\d .*(sender.{0,20}verif|verif.{0,20}sender)"
+_CLIENT_REFUSED = (
+    r"5\d\d .*(\b(ip|ptr|rdns)\b|\b\d+(\.\d+){3}\b|reverse dns|\b(your|client|denied)\b.{0,40}\bhost|too many)"
 )
+_FULL = rf"5\d\d .*{FULL_WORDS}"
+_SIZE = rf"5\d\d .*({SIZE_WORDS})"
+_SPAM = rf"5\d\d .*({SPAM_WORDS})"
+# A rejected recipient needs a phrase whose subject is the mailbox: a single word of it ("unknown", "invalid", "user")
+# stands in replies about us as well.
+_PLAIN = r"55[013] (-|5\.[01]\.\d+) .*"
+_BOX = r"\b(user|mail ?box|recipient|addressee|account|alias|address|local.part)\b"
+_OF_BOX = rf"({_BOX}[:,]?|@[^\s@]+)( (for|of|is|was|has|been|currently|[^\s@]*@\S*)){{0,5}}"
+_UNKNOWN_BOX = (
+    rf"{_PLAIN}(\bno such (\w+ )?{_BOX}|\bno {_BOX} (here|by|with|named|found)\b|unrout\w+ address|"
+    rf"\b(unknown|invalid|undeliverable|non-?existent) ((local|virtual|e-?mail|recipient) )?{_BOX}|"
+    rf"\bnot an? (valid|known|existing) {_BOX}|({_BOX}|@)((?!\byour\b).){{0,60}} (does not|doesn.t) exist|"
+    rf"{_OF_BOX} (unknown|unavailable|invalid|undeliverable|non-?existent|"
+    r"(not|no longer) (found|known|valid|local|here|available|exist)))"
+)
+_CLOSED_BOX = rf"{_PLAIN}{_OF_BOX} (suspended|disabled|inactive|not active|deactivated)\b"
 
 Rule = tuple[frozenset[Phase], re.Pattern[str], Refusal]
 
@@ -198,11 +212,11 @@ REPLY_RULES = (
     # A mail that was blocked for its content says nothing about the client.
     _row(_CONTENT, _SPAM, Declined(Reason.SPAM)),
     # About this client and its account. Postfix says at RCPT what it thinks of an EHLO name.
+    _row(_MESSAGE, _SENDER_CHECK, _SENDER),
     _row(_MESSAGE, r"504 |5\d\d 5\.5\.2 ", _REPUTATION),
     _row(_MESSAGE, _BLOCKED, _REPUTATION),
     _row(_MESSAGE, _OWN_ACCOUNT + _CLOSED, _REPUTATION),
     _row(_CONTENT | {Phase.MAIL}, r"5\d\d .*\baccount\b" + _CLOSED, _REPUTATION),
-    _row(Phase.RCPT, r"55[013] (-|5\.1\.0) .*(account|mailbox|user)" + _CLOSED, RecipientRejected(Reason.DISABLED)),
     _row(_CONTENT, r"5\d\d .*access denied", AuthFailed()),
     # About the size and what the server can do.
     _row(_MESSAGE, rf"552 |5\d\d (5\.3\.4|5\.2\.3|5\.5\.3) |{_SIZE}", _TOO_LARGE),
@@ -216,12 +230,17 @@ REPLY_RULES = (
     _row(Phase.MAIL, r"5|403 ", _SENDER),
     _row(Phase.RCPT, r"5\d\d 5\.7\.\d+ .*(recipient|mailbox|user)", Declined(Reason.POLICY)),
     _row(Phase.RCPT, r"554 |5\d\d 5\.7\.", _POLICY),
-    _row(Phase.RCPT, _MAILBOX, RecipientRejected(Reason.UNKNOWN_RECIPIENT)),
+    _row(Phase.RCPT, _CLIENT_REFUSED, _REPUTATION),
+    _row(Phase.RCPT, r"5\d\d .*\bpolic(y|ies)\b", Declined(Reason.POLICY)),
+    _row(Phase.RCPT, _CLOSED_BOX, RecipientRejected(Reason.DISABLED)),
+    _row(Phase.RCPT, _UNKNOWN_BOX, RecipientRejected(Reason.UNKNOWN_RECIPIENT)),
     _row(Phase.RCPT, r"5", Declined(Reason.OTHER)),
     _row(_CONTENT, r"554 |5\d\d 5\.7\.", Declined(Reason.POLICY)),
     _row(_CONTENT, r"5", Declined(Reason.INVALID_CONTENT)),
-    # Later: one mailbox that is busy or greylists its senders, one envelope with too many recipients, or the server.
-    _row(Phase.RCPT, r"450 |451 (4\.2\.|4\.7\.1 )|452 4\.(2\.|5\.3 )|4\d\d .*gr[ea]y", _GREYLISTED),
+    # Later: one mailbox that is busy or greylists its senders, also after the data, one envelope with too many
+    # recipients, or the server.
+    _row(Phase.RCPT, r"450 |451 4\.7\.1 |452 4\.5\.3 ", _GREYLISTED),
+    _row(_CONTENT | {Phase.RCPT}, r"4\d\d (4\.2\.|.*\bgr[ea]y.?list|- .*mailbox.{0,60}(\bfull\b|quota))", _GREYLISTED),
     _row(_ANY, r"4\d\d 4\.(3|4)\.", ProviderFault()),
     _row(_ANY, r"4\d\d 4\.(2|7)\.|4\d\d 4\.5\.3 ", Throttled()),
     _row(_ANY, r"450 |452 ", Throttled()),
@@ -302,9 +321,9 @@ def _names_sender(credentials: SmtpCredentials, refusal: Declined) -> bool:
 
 
 def _enhanced(reply: SmtpReply) -> str:
-    """The enhanced code in normal form; "-" when there is none or its class contradicts the basic code."""
-    found = _ENHANCED_CODE.match(reply.text)
-    return found[0] if found and found[1] == str(reply.code)[0] else "-"
+    """The first enhanced code, wherever it stands; "-" when there is none whose class agrees with the basic code."""
+    found = (code[0] for code in ENHANCED_CODE.finditer(reply.text[:_MAX_TEXT]))
+    return next((code for code in found if code[0] == str(reply.code)[0]), "-")
 
 
 def _detail(reply: SmtpReply) -> str:

@@ -105,6 +105,7 @@ ERROR_TEXTS: Mapping[tuple[int, str], Refusal] = {
     (403, "bot was kicked from the"): _OPTED_OUT,
     (403, "bot is not a member of the"): RecipientRejected(Reason.BLOCKED),
     (403, "the group chat was deleted"): _UNKNOWN_CHAT,
+    (403, ""): RecipientRejected(Reason.BLOCKED),  # every 403 of Telegram's own is about the chat
     (400, "chat not found"): _UNKNOWN_CHAT,
     (400, "peer_id_invalid"): _UNKNOWN_CHAT,
     # The chat has a new id, ``migrate_to_chat_id``; this one never comes back.
@@ -127,7 +128,7 @@ ERROR_TEXTS: Mapping[tuple[int, str], Refusal] = {
 STATUS_FALLBACK: Mapping[int, Refusal] = {
     400: _INVALID,
     401: AuthFailed(),
-    403: RecipientRejected(Reason.BLOCKED),
+    403: AuthFailed(),  # of a proxy: no recipient has refused anything
     404: AuthFailed(),  # a malformed token, or a wrong base URL
     409: AuthFailed(),
     413: Declined(Reason.TOO_LARGE),
@@ -147,8 +148,9 @@ def classify(response: httpx.Response) -> Outcome:
         chat, message_id = object_of(result, "chat").get("id"), result.get("message_id")
         if type(chat) is int and type(message_id) is int:  # a bool is no id
             return Accepted(f"{chat}:{message_id}")
-    description = text_of(body.get("description"), 1000) or ""
-    code = find_text(ERROR_TEXTS, response.status_code, description)
+    # Only Telegram's own envelope speaks about a chat.
+    description = text_of(body.get("description"), 1000) or "" if body.get("ok") is False else ""
+    code = find_text(ERROR_TEXTS, response.status_code, description) if description else None
     return _ERRORS.outcome(response, code, description, wait=_wait(body, description))
 
 
@@ -209,4 +211,5 @@ TELEGRAM = Package(
     parse_webhook=parse_webhook,
     sample=sample,
     docs_url="https://core.telegram.org/bots/api#sendmessage",
+    http_timeout=lambda _: 30.0,  # a text whose response is slow is sent nevertheless (python-telegram-bot#1045)
 )

@@ -137,8 +137,10 @@ ASYNC_ERROR_CODES: Mapping[int, tuple[EventType, Reason, Refusal]] = {
     **dict.fromkeys((30014, 30015, 30016), (EventType.FAILED, Reason.INVALID_CONTENT, _INVALID)),
     30002: (EventType.FAILED, Reason.CREDENTIALS, AuthFailed()),
     **dict.fromkeys((30018, 30024, 30032, 30033, 30034, 30035), (EventType.FAILED, Reason.SENDER, _SENDER)),
+    30410: (EventType.SOFT_BOUNCE, Reason.NETWORK, Unknown()),  # the carrier did not answer: perhaps delivered
     **{code: (EventType.FAILED, Reason.QUOTA, Throttled()) for code in (30022, 30023, 30027)},
 }
+_NEVER_FAILED = frozenset({21610, 30410})  # FAILED would allow another attempt after an unknown outcome
 _ERRORS = ErrorTable(ERROR_CODES, STATUS_FALLBACK)
 
 
@@ -188,7 +190,7 @@ def parse_webhook(
 
 
 def _event_types(status: str, code: int) -> Iterable[EventType]:
-    if code in ASYNC_ERROR_CODES and (status == "undelivered" or (status == "failed" and code == 21610)):
+    if code in ASYNC_ERROR_CODES and (status == "undelivered" or (status == "failed" and code in _NEVER_FAILED)):
         return (ASYNC_ERROR_CODES[code][0],)
     return EVENT_TYPES.get(status, ())
 
