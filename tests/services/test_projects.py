@@ -22,6 +22,7 @@ from tests.services.test_gateway import error_of
 
 ADA, BOB = "ada@example.com", "bob@example.com"
 MEMBERS = "/v1/projects/shop/members"
+INVITATIONS = "/v1/projects/shop/invitations"
 KEYS = "/v1/projects/shop/keys"
 
 
@@ -237,6 +238,44 @@ async def test_an_administrator_does_not_make_owners(gateway, ada, bob, role, st
 
     assert (added.status_code, own.status_code) == (status, 403 if status == 403 else 200)
     assert removed.status_code == 403
+
+
+@pytest.mark.parametrize("role", ["ADMIN", "DEVELOPER", "VIEWER"])
+@pytest.mark.parametrize("pending", ["ADMIN", "DEVELOPER"])
+async def test_an_administrator_changes_no_invitation_of_an_owner(gateway, ada, pending, role):
+    carol = await a_person(gateway, "carol@example.com", shop="admin")
+    invited = (await ada.ask("POST", MEMBERS, json={"email": BOB, "role": pending})).json()
+
+    replaced = await carol.ask("POST", MEMBERS, json={"email": BOB.upper(), "role": role})
+    [shown] = (await ada.ask("GET", INVITATIONS)).json()["data"]
+    revoked = await carol.ask("DELETE", f"{INVITATIONS}/{shown['id']}")
+
+    assert replaced.status_code == (403 if "ADMIN" in (pending, role) else 201)
+    assert revoked.status_code == (403 if pending == "ADMIN" else 200)
+    assert (shown["role"] == pending) if replaced.status_code == 403 else (shown["role"] == role)
+    if pending == "ADMIN":
+        token = {"token": invited["url"].partition("#")[2], "password": PASSWORD}
+        assert (await gateway.client.post("/v1/auth/invitations/accept", json=token)).status_code == 200
+
+
+async def test_an_administrator_replaces_an_invitation_of_an_owner_that_has_expired(gateway, ada):
+    carol = await a_person(gateway, "carol@example.com", shop="admin")
+    await ada.ask("POST", MEMBERS, json={"email": BOB, "role": "ADMIN"})
+    await gateway.pool.execute("UPDATE invitations SET expires_at = now()")
+
+    assert (await carol.ask("POST", MEMBERS, json={"email": BOB, "role": "VIEWER"})).status_code == 201
+
+
+async def test_an_invitation_of_an_owner_that_appears_meanwhile_stays(gateway, ada):
+    """Whichever request is first: the invitation that is left may be accepted, and is that of the owner."""
+    carol = await a_person(gateway, "carol@example.com", shop="admin")
+    requests = [(who, {"email": BOB, "role": role}) for who, role in ((ada, "ADMIN"), (carol, "VIEWER")) * 5]
+
+    answers = await asyncio.gather(*(who.ask("POST", MEMBERS, json=body) for who, body in requests))
+
+    assert {answer.status_code for answer in answers[::2]} == {201}
+    [left] = (await ada.ask("GET", INVITATIONS)).json()["data"]
+    assert left["role"] == "ADMIN"
 
 
 async def test_an_unknown_person_is_invited_and_accepts(gateway, ada):

@@ -34,8 +34,13 @@ class Invited:
 def _require_power(principal: Principal, *roles: Role) -> None:
     """Return if the principal may do all that the roles may: none gives or takes more than its own."""
     for role in roles:
-        if not ROLE_PERMISSIONS[role] <= principal.permissions:
+        if role not in _roles_within(principal):
             raise Forbidden(f"Only an {Role.OWNER.value} of the project gives or takes the role {role.value}.")
+
+
+def _roles_within(principal: Principal) -> set[Role]:
+    """The roles that may do no more than the principal."""
+    return {role for role in Role if ROLE_PERMISSIONS[role] <= principal.permissions}
 
 
 async def list_members(services: Services, principal: Principal, *, limit: int, before: UUID | None) -> list[Member]:
@@ -55,7 +60,7 @@ async def add(services: Services, principal: Principal, email: str, role: Role, 
 
     Raises:
         AlreadyMember: the person is a member.
-        Forbidden: the role may do more than the principal.
+        Forbidden: the role, or that of the invitation that this one would replace, may do more than the principal.
         Unavailable: PostgreSQL does not answer.
     """
     _require_power(principal, role)
@@ -83,9 +88,18 @@ async def _add(db: Connection, principal: Principal, user: User, role: Role, act
 
 async def _invite(db: Connection, principal: Principal, email: str, role: Role, actor: Actor) -> tuple[Invitation, str]:
     invited_by = None if isinstance(principal, KeyPrincipal) else principal.user_id
-    invitation, token = await memberships.invite(
-        db, principal.project_id, email, role, invited_by=invited_by, now=utc_now()
+    invited = await memberships.invite(
+        db,
+        principal.project_id,
+        email,
+        role,
+        invited_by=invited_by,
+        now=utc_now(),
+        replaces=_roles_within(principal),
     )
+    if invited is None:
+        raise Forbidden("The person has an invitation with a role that may do more than yours.")
+    invitation, token = invited
     await _note(
         db, principal, actor, "created", "invitation", ids.encode_id("inv", invitation.id), role=role.value, email=email
     )
@@ -189,13 +203,18 @@ async def resend_invitation(services: Services, principal: Principal, invitation
         Unavailable: PostgreSQL does not answer.
     """
     async with transaction(services.pool, principal.project_id) as db:
-        invitation = await memberships.find_invitation(db, principal.project_id, invitation_id)
-        if invitation is None:
-            raise NotFound(NO_INVITATION)
-        _require_power(principal, invitation.role)
+        await _require_power_over(db, principal, invitation_id)
         invitation, token = await memberships.renew_invitation(db, principal.project_id, invitation_id, now=utc_now())
         await _note(db, principal, actor, "resent", "invitation", ids.encode_id("inv", invitation_id))
     return Invited(invitation, await _mail(services, invitation, token, principal))
+
+
+async def _require_power_over(db: Connection, principal: Principal, invitation_id: UUID) -> None:
+    """Lock an invitation until the transaction ends, and return if its role may do no more than the principal."""
+    invitation = await memberships.find_invitation(db, principal.project_id, invitation_id)
+    if invitation is None:
+        raise NotFound(NO_INVITATION)
+    _require_power(principal, invitation.role)
 
 
 async def page_of_members(
@@ -231,11 +250,12 @@ async def revoke_invitation(services: Services, principal: Principal, invitation
 
     Raises:
         NotFound: the project has no such invitation.
+        Forbidden: its role may do more than the principal.
         Unavailable: PostgreSQL does not answer.
     """
     async with transaction(services.pool, principal.project_id) as db:
-        if not await memberships.revoke_invitation(db, principal.project_id, invitation_id):
-            raise NotFound(NO_INVITATION)
+        await _require_power_over(db, principal, invitation_id)
+        await memberships.revoke_invitation(db, principal.project_id, invitation_id)
         await _note(db, principal, actor, "revoked", "invitation", ids.encode_id("inv", invitation_id))
 
 
