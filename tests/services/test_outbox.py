@@ -114,6 +114,39 @@ async def test_clearing_leaves_the_messages_and_what_a_receipt_needs(gateway, ca
     assert [tuple(row) for row in audited] == [("deleted", "outbox")]
 
 
+@pytest.mark.parametrize("is_test", [True, False])
+async def test_a_key_sees_and_clears_the_captures_of_its_mode(gateway, captured, is_test):
+    """A live SMS is captured too, by the built-in provider without a link of the operator."""
+    own, other = [await gateway.another_key(is_test=mode) for mode in (is_test, not is_test)]
+    mine, foreign = await captured(key=own), await captured(1, key=other)
+
+    [shown] = (await ask(gateway, key=own)).json()["data"]
+    assert (shown["id"], shown["test"]) == (mine, is_test)
+    assert (await ask(gateway, "/latest", key=own)).json()["id"] == mine
+    for path in (
+        f"/{foreign}",
+        f"/{foreign}/content/html",
+        f"/{foreign}/attachments/1",
+        "/latest?since=2026-08-20T12:00:01Z",
+    ):
+        error_of(await ask(gateway, path, key=own), 404, "NOT_FOUND")
+    assert (await ask(gateway, method="DELETE", key=own)).json() == {"deleted": 1}
+    assert [row["id"] for row in (await ask(gateway, key=other)).json()["data"]] == [foreign]
+
+
+async def test_the_capture_of_a_message_that_was_deleted_is_shown_to_people_only(gateway, captured, test_key):
+    reference = await captured()
+    ada = await a_person(gateway, "ada@example.com", shop="developer")
+    await gateway.pool.execute("DELETE FROM messages")
+
+    shown = (await ada.ask("GET", "/v1/outbox", project="shop")).json()["data"]
+
+    assert [(row["id"], row["test"]) for row in shown] == [(reference, None)]
+    for key in (test_key, gateway.key):
+        assert (await ask(gateway, key=key)).json()["data"] == []
+        assert (await ask(gateway, method="DELETE", key=key)).json() == {"deleted": 0}
+
+
 async def test_a_live_key_sees_none_and_a_person_sees_it_in_both_modes(gateway, captured):
     reference = await captured()
     ada = await a_person(gateway, "ada@example.com", shop="viewer")

@@ -22,6 +22,7 @@ from tests.services.test_gateway import error_of
 
 ADA, BOB = "ada@example.com", "bob@example.com"
 MEMBERS = "/v1/projects/shop/members"
+INVITATIONS = "/v1/projects/shop/invitations"
 KEYS = "/v1/projects/shop/keys"
 
 
@@ -239,6 +240,106 @@ async def test_an_administrator_does_not_make_owners(gateway, ada, bob, role, st
     assert removed.status_code == 403
 
 
+@pytest.mark.parametrize("role", ["ADMIN", "DEVELOPER", "VIEWER"])
+@pytest.mark.parametrize("pending", ["ADMIN", "DEVELOPER"])
+async def test_an_administrator_changes_no_invitation_of_an_owner(gateway, ada, pending, role):
+    carol = await a_person(gateway, "carol@example.com", shop="admin")
+    invited = (await ada.ask("POST", MEMBERS, json={"email": BOB, "role": pending})).json()
+
+    replaced = await carol.ask("POST", MEMBERS, json={"email": BOB.upper(), "role": role})
+    [shown] = (await ada.ask("GET", INVITATIONS)).json()["data"]
+    revoked = await carol.ask("DELETE", f"{INVITATIONS}/{shown['id']}")
+
+    assert replaced.status_code == (403 if "ADMIN" in (pending, role) else 201)
+    assert revoked.status_code == (403 if pending == "ADMIN" else 200)
+    assert (shown["role"] == pending) if replaced.status_code == 403 else (shown["role"] == role)
+    if pending == "ADMIN":
+        token = {"token": invited["url"].partition("#")[2], "password": PASSWORD}
+        assert (await gateway.client.post("/v1/auth/invitations/accept", json=token)).status_code == 200
+
+
+async def test_an_administrator_replaces_an_invitation_of_an_owner_that_has_expired(gateway, ada):
+    carol = await a_person(gateway, "carol@example.com", shop="admin")
+    await ada.ask("POST", MEMBERS, json={"email": BOB, "role": "ADMIN"})
+    await gateway.pool.execute("UPDATE invitations SET expires_at = now()")
+
+    assert (await carol.ask("POST", MEMBERS, json={"email": BOB, "role": "VIEWER"})).status_code == 201
+
+
+async def test_an_invitation_of_an_owner_that_appears_meanwhile_stays(gateway, ada):
+    """Whichever request is first: the invitation that is left may be accepted, and is that of the owner."""
+    carol = await a_person(gateway, "carol@example.com", shop="admin")
+    requests = [(who, {"email": BOB, "role": role}) for who, role in ((ada, "ADMIN"), (carol, "VIEWER")) * 2]
+
+    answers = await asyncio.gather(*(who.ask("POST", MEMBERS, json=body) for who, body in requests))
+
+    assert {answer.status_code for answer in answers[::2]} == {201}
+    [left] = (await ada.ask("GET", INVITATIONS)).json()["data"]
+    assert left["role"] == "ADMIN"
+
+
+async def invited(person, email, project="shop"):
+    return await person.ask("POST", f"/v1/projects/{project}/members", json={"email": email, "role": "VIEWER"})
+
+
+async def test_a_person_sends_few_invitations_whatever_the_projects_and_recipients(gateway, ada):
+    """Five in the test gateway, whose window is 15 minutes."""
+    await a_person(gateway, "other-owner@example.com", books="owner")
+    books = await gateway.pool.fetchval("SELECT id FROM projects WHERE slug = 'books'")
+    await memberships.add_member(gateway.pool, books, ada.user.id, Role.OWNER, now=utc_now())
+    projects = ["shop", "books"] * 3
+
+    answers = [await invited(ada, f"new-{number}@example.com", one) for number, one in enumerate(projects)]
+
+    assert [answer.status_code for answer in answers[:5]] == [201] * 5
+    error_of(answers[5], 429, "RATE_LIMIT_EXCEEDED")
+    assert 800 < int(answers[5].headers["retry-after"]) <= 900
+    assert (await invited(ada, BOB)).status_code == 429
+    assert (await gateway.pool.fetchval("SELECT count(*) FROM invitations")) == 5
+
+
+async def test_a_project_and_a_recipient_get_few_invitations_whoever_sends_them(gateway, ada):
+    owners = [await a_person(gateway, f"o{number}@example.com", shop="owner") for number in range(6)]
+    of_project = [await invited(owner, f"new-{number}@example.com") for number, owner in enumerate(owners)]
+    others = [await a_person(gateway, f"p{number}@example.com", **{f"own-{number}": "owner"}) for number in range(6)]
+    of_recipient = [
+        await invited(owner, spelling, f"own-{number}")
+        for number, (owner, spelling) in enumerate(zip(others, [BOB, BOB.upper(), BOB.title()] * 2, strict=True))
+    ]
+
+    for answers in (of_project, of_recipient):
+        assert [answer.status_code for answer in answers] == [201] * 5 + [429]
+
+
+async def test_an_invitation_that_is_resent_counts_too(gateway, ada):
+    await invited(ada, "new@example.com")
+    invitation_id = await gateway.pool.fetchval("SELECT id FROM invitations")
+    path = f"/projects/resend-invite/{invitation_id}"
+
+    answers = [await ada.ask_project_api("POST", path) for _ in range(5)]
+
+    assert [answer.status_code for answer in answers] == [200] * 4 + [429]
+    assert int(answers[4].headers["retry-after"]) > 0
+
+
+async def test_a_member_who_has_an_account_gets_no_mail_and_counts_for_nothing(gateway, ada):
+    people = [f"p{number}@example.com" for number in range(7)]
+    for email in people:
+        await a_person(gateway, email)
+
+    assert {(await invited(ada, email)).status_code for email in people} == {201}
+
+
+async def test_a_project_has_a_limit_of_invitations_that_wait(gateway, ada, monkeypatch):
+    monkeypatch.setattr("gateway.members.service.MAX_INVITATIONS", 2)
+    first, second, third, again = [await invited(ada, f"{name}@example.com") for name in ("a", "b", "c", "b")]
+
+    assert (first.status_code, second.status_code, again.status_code) == (201, 201, 201)
+    error_of(third, 400, "VALIDATION_ERROR")
+    await gateway.pool.execute("UPDATE invitations SET expires_at = now() WHERE email = 'a@example.com'")
+    assert (await invited(ada, "c@example.com")).status_code == 201
+
+
 async def test_an_unknown_person_is_invited_and_accepts(gateway, ada):
     invited = await ada.ask("POST", MEMBERS, json={"email": "new@example.com", "role": "VIEWER"})
     listed = await ada.ask("GET", "/v1/projects/shop/invitations")
@@ -316,6 +417,8 @@ async def test_an_invitation_goes_out_through_the_installations_mail_server(gate
     assert (invited.json()["url"], forgot.status_code) == (None, 202)
     assert [recipients for recipients, _ in received] == [["new@example.com"], [ADA]]
     assert "/accept-invitation#inv_" in received[0][1]
+    assert '\r\nSubject: Invitation to "shop"\r\n' in received[0][1]
+    assert 'You are invited to "shop" as viewer.' in received[0][1]
     assert "/reset-password#lnk_" in received[1][1]
 
 

@@ -6,10 +6,11 @@ from functools import partial
 
 import pytest
 
-from gateway.auth.permissions import KEY_PERMISSIONS, ROLE_PERMISSIONS, Permission
+from gateway.auth.permissions import KEY_PERMISSIONS, ROLE_PERMISSIONS, TEST_KEY_PERMISSIONS, Permission
 from gateway.openapi import document
 from sluice.model.ids import attempt_reference, encode_id
 from sluice.model.roles import Role
+from sluice.store.tables import TABLES
 from tests.examples import a_body, an_id
 from tests.repository.test_routes import PERSON, needed_permissions
 from tests.services.openapi_check import resolve
@@ -104,6 +105,62 @@ async def test_an_operation_is_open_to_keys_with_its_permission(gateway, method,
     assert status in passed(operation) if allowed else status == 403
 
 
+LOGS = {"audit_log", "dead_letters", "project_usage"}
+# Their rows belong to a message, an endpoint or a bulk job, whose own row says whether it is test data.
+PARTS = {
+    *("message_terms", "attempts", "events", "receipts", "provider_receipts", "bulk_chunks"),
+    *("webhook_secrets", "webhook_deliveries", "webhook_attempts"),
+}
+
+
+async def live_rows(pool):
+    """By table: the rows that live messages are, and those by which they are sent. Of ``PARTS`` all rows."""
+    modes = await pool.fetch(
+        "SELECT table_name, column_name FROM information_schema.columns WHERE column_name IN ('sandbox', 'is_test')"
+    )
+    mode = {row["table_name"]: row["column_name"] for row in modes}
+    names = [table.name for table in TABLES if table.project is not None and table.name not in LOGS]
+    return {
+        name: {row[0] for row in await pool.fetch(f"SELECT r::text FROM {name} r WHERE NOT {mode.get(name, 'false')}")}
+        for name in names
+    }
+
+
+def check_unchanged(before, after):
+    """Nothing live has changed; parts of new test data may have been added."""
+    assert {name: after[name] for name in after if name not in PARTS} == {
+        name: before[name] for name in before if name not in PARTS
+    }
+    assert [name for name in PARTS if not before[name] <= after[name]] == []
+
+
+def check_test_key(answer, needed, message):
+    """The answer to a test key of an operation that needs ``needed``; ``message``: of its error."""
+    if needed <= TEST_KEY_PERMISSIONS:
+        assert answer.status_code not in (401, 403, 405), answer.text
+        assert answer.status_code < 500, answer.text
+        return
+    assert answer.status_code == 403, answer.text
+    if needed <= KEY_PERMISSIONS:
+        [permission] = needed
+        assert message(answer.json()) == f"A test key does not have the permission {permission}: use a live key."
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
+async def test_a_test_key_changes_nothing_that_is_live(gateway, method, path, operation):
+    """Each operation on the objects that a live key and a person have made."""
+    test_key = await gateway.another_key(is_test=True)
+    objects = await objects_of(gateway, await a_person(gateway, "owner@example.com", shop="owner"))
+    named = re.sub(r"\{(\w+)\}", lambda found: (CHOICES | {"slug": "shop"} | objects)[found[1]], path)
+    before = await live_rows(gateway.pool)
+
+    filters = FILTERS.get(operation["operationId"], {})
+    answer = await gateway.ask(method, named, key=test_key, **request_of(operation), params=filters)
+
+    check_test_key(answer, NEEDED[operation["operationId"]], lambda body: body["error"]["message"])
+    check_unchanged(before, await live_rows(gateway.pool))
+
+
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
 async def test_an_operation_is_closed_without_credentials_and_to_strangers(gateway, method, path, operation):
     stranger = await a_person(gateway, "stranger@example.com", own="owner")
@@ -170,8 +227,8 @@ async def an_incident(gateway):
 
 async def a_captured(gateway):
     return await gateway.pool.fetchval(
-        "INSERT INTO sandbox_messages SELECT $1, id, gen_random_uuid(), 'sms', 'x', $2, now()"
-        " FROM projects WHERE slug = 'shop' RETURNING reference",
+        "INSERT INTO sandbox_messages SELECT $1, project_id, id, 'sms', 'x', $2, now() FROM messages LIMIT 1"
+        " RETURNING reference",
         *(attempt_reference(an_id(), 1), '{"channel":"sms","sender":"Shop","text":"x"}'),
     )
 

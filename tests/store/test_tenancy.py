@@ -297,7 +297,7 @@ OPERATIONS = {
     "memberships.find_invitation": lambda db, ours: memberships.find_invitation(db, ours.id, ours.invitation),
     "memberships.find_member": lambda db, ours: memberships.find_member(db, ours.id, ours.user_id),
     "memberships.invite": lambda db, ours: memberships.invite(
-        db, ours.id, "new@example.com", Role.VIEWER, invited_by=None, now=NOON
+        db, ours.id, "new@example.com", Role.VIEWER, invited_by=None, now=NOON, replaces=()
     ),
     "memberships.list_invitations": lambda db, ours: memberships.list_invitations(db, ours.id, now=NOON, limit=9),
     "memberships.list_members": lambda db, ours: memberships.list_members(db, ours.id, limit=9),
@@ -467,7 +467,7 @@ async def an_account(db, project_id):
     )
     await memberships.add_member(db, project_id, user_id, Role.OWNER, now=NOON)
     invitation, token = await memberships.invite(
-        db, project_id, "c@d.example", Role.VIEWER, invited_by=user_id, now=NOON
+        db, project_id, "c@d.example", Role.VIEWER, invited_by=user_id, now=NOON, replaces=()
     )
     # Another user with the invitation's id, who is no member yet.
     await db.execute(

@@ -15,8 +15,13 @@ PROGRAMS = VIEWING | {
     *(Permission.MESSAGES_SEND, Permission.MESSAGES_CANCEL, Permission.ROUTING_READ),
     *(Permission.PROVIDERS_READ, Permission.PROVIDERS_WRITE, Permission.DOMAINS_READ, Permission.DOMAINS_WRITE),
     *(Permission.INCIDENTS_READ, Permission.INCIDENTS_WRITE),
-    *(Permission.TEMPLATES_READ, Permission.TEMPLATES_WRITE),
+    *(Permission.TEMPLATES_READ, Permission.TEMPLATES_WRITE, Permission.DEVICES_WRITE),
     *(Permission.SUPPRESSIONS_READ, Permission.SUPPRESSIONS_WRITE),
+    *(Permission.WEBHOOKS_READ, Permission.WEBHOOKS_WRITE),
+}
+TESTING = VIEWING | {
+    *(Permission.MESSAGES_SEND, Permission.MESSAGES_CANCEL, Permission.ROUTING_READ, Permission.INCIDENTS_READ),
+    *(Permission.PROVIDERS_READ, Permission.DOMAINS_READ, Permission.TEMPLATES_READ, Permission.SUPPRESSIONS_READ),
     *(Permission.WEBHOOKS_READ, Permission.WEBHOOKS_WRITE),
 }
 DEVELOPING = PROGRAMS | {Permission.KEYS_READ, Permission.KEYS_WRITE}
@@ -55,6 +60,24 @@ def test_an_api_key_manages_no_keys_and_no_members(permission):
     key = KeyPrincipal(an_id(), PROJECT, is_test=False)
 
     assert (permission in key.permissions) == (permission in PROGRAMS)
+
+
+@pytest.mark.parametrize("permission", Permission)
+def test_a_test_key_writes_only_what_belongs_to_test_messages(permission):
+    key = KeyPrincipal(an_id(), PROJECT, is_test=True)
+
+    assert (permission in key.permissions) == (permission in TESTING)
+
+
+@pytest.mark.parametrize(
+    ("permission", "hint"),
+    [(Permission.PROVIDERS_WRITE, True), (Permission.DEVICES_WRITE, True), (Permission.KEYS_WRITE, False)],
+)
+def test_a_test_key_is_told_where_a_live_key_helps(permission, hint):
+    with pytest.raises(Forbidden) as error:
+        require(KeyPrincipal(an_id(), PROJECT, is_test=True), permission)
+
+    assert ("use a live key" in str(error.value)) == hint
 
 
 @pytest.mark.parametrize("role", Role)

@@ -1509,7 +1509,7 @@ export interface paths {
         };
         /**
          * List Captured
-         * @description What the messages of test keys would have sent, newest first. A live key sees none.
+         * @description What was captured instead of sent, newest first. A key sees the messages of its mode, a person both.
          */
         get: operations["list_captured"];
         put?: never;
@@ -2061,6 +2061,11 @@ export interface components {
             id: string;
             /** Message Id */
             message_id: string;
+            /**
+             * Test
+             * @description Whether it is a test message. Null: the message was deleted.
+             */
+            test: boolean | null;
             channel: components["schemas"]["Channel"];
             /** To */
             to: string;
@@ -2091,6 +2096,11 @@ export interface components {
             id: string;
             /** Message Id */
             message_id: string;
+            /**
+             * Test
+             * @description Whether it is a test message. Null: the message was deleted.
+             */
+            test: boolean | null;
             channel: components["schemas"]["Channel"];
             /** To */
             to: string;

@@ -1,4 +1,4 @@
-// The messages of test keys, captured instead of sent, as a mail catcher shows them.
+// The messages that were captured instead of sent, as a mail catcher shows them.
 import { useInfiniteQuery, useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { Link, useNavigate, useSearch } from "@tanstack/react-router";
 import { lazy, Suspense, useState } from "react";
@@ -32,7 +32,7 @@ export function Outbox() {
       <div className="heading">
         <div>
           <h1>Outbox</h1>
-          <p className="sub">What test keys have sent: captured, not delivered.</p>
+          <p className="sub">Captured, not delivered: what test keys have sent, and SMS without an operator’s link.</p>
         </div>
         {captured.length > 0 && <Clear />}
       </div>
@@ -107,8 +107,12 @@ function Shown({ id }: { id: string }) {
         <Card
           title={visible(captured.subject ?? `${CHANNEL_NAMES[captured.channel]} to ${captured.to}`)}
           aside={
-            // Whatever the view shows: only messages of test keys are captured.
-            <Link to="/p/$project/messages/$messageId" params={{ project: view.project, messageId: captured.message_id }} search={{ mode: "test" }}>
+            // In the mode of the message, whatever the view shows.
+            <Link
+              to="/p/$project/messages/$messageId"
+              params={{ project: view.project, messageId: captured.message_id }}
+              search={captured.test === false ? {} : { mode: "test" }}
+            >
               What became of it
             </Link>
           }

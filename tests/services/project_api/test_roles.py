@@ -14,7 +14,15 @@ from sluice.model.roles import Role
 from tests.repository.test_routes import PERSON, needed_permissions
 from tests.services.openapi_check import resolve
 from tests.services.people import a_person
-from tests.services.test_roles import HOSTILE, PROVIDER, is_sendable, parameters
+from tests.services.test_roles import (
+    HOSTILE,
+    PROVIDER,
+    check_test_key,
+    check_unchanged,
+    is_sendable,
+    live_rows,
+    parameters,
+)
 
 DOCUMENT = document("project")
 PREFIXES = {
@@ -81,6 +89,25 @@ async def test_an_operation_is_open_to_keys_with_its_permission(api, method, pat
 
     allowed = NEEDED[operation["operationId"]] <= KEY_PERMISSIONS
     assert status not in (401, 403, 405) and status < 500 if allowed else status == 403, status
+
+
+@pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)
+async def test_a_test_key_changes_nothing_that_is_live(api, method, path, operation):
+    """Each operation on the objects that a live key and a person have made."""
+    test_key = await api.gateway.another_key(is_test=True)
+    objects = await objects_of(api)
+    before = await live_rows(api.gateway.pool)
+
+    answer = await api.ask_with_key(
+        method,
+        url(path, api.project_id, objects),
+        key=test_key,
+        params=query_of(operation, api.project_id),
+        **request_of(operation, api.project_id),
+    )
+
+    check_test_key(answer, NEEDED[operation["operationId"]], lambda body: body["message"])
+    check_unchanged(before, await live_rows(api.gateway.pool))
 
 
 @pytest.mark.parametrize(("method", "path", "operation"), OPERATIONS)

@@ -193,6 +193,7 @@ Person = Annotated[Session, Depends(authenticate_person)]
 
 MessagesRead = Annotated[Principal, Security(authorize, scopes=[Permission.MESSAGES_READ])]
 MessagesSend = Annotated[Principal, Security(authorize, scopes=[Permission.MESSAGES_SEND])]
+DevicesWrite = Annotated[Principal, Security(authorize, scopes=[Permission.DEVICES_WRITE])]
 AnalyticsRead = Annotated[Principal, Security(authorize, scopes=[Permission.ANALYTICS_READ])]
 ProvidersRead = Annotated[Principal, Security(authorize, scopes=[Permission.PROVIDERS_READ])]
 ProvidersWrite = Annotated[Principal, Security(authorize, scopes=[Permission.PROVIDERS_WRITE])]

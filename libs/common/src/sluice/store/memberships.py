@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -140,9 +141,19 @@ async def count_owners(db: Db, project_id: UUID) -> int:
 
 
 async def invite(
-    db: Db, project_id: UUID, email: str, role: Role, *, invited_by: UUID | None, now: datetime
-) -> tuple[Invitation, str]:
-    """Create an invitation and its token; an earlier one for the same address ends."""
+    db: Db,
+    project_id: UUID,
+    email: str,
+    role: Role,
+    *,
+    invited_by: UUID | None,
+    now: datetime,
+    replaces: Collection[Role],
+) -> tuple[Invitation, str] | None:
+    """Create an invitation and its token; an earlier one for the same address ends.
+
+    None, and nothing changes, where one waits for an answer whose role is not among ``replaces``.
+    """
     token, token_hash = new_token(INVITATION)
     row = await db.fetchrow(
         """
@@ -151,6 +162,7 @@ async def invite(
         ON CONFLICT ON CONSTRAINT invitations_once DO UPDATE
            SET id = excluded.id, email = excluded.email, role = excluded.role, token_hash = excluded.token_hash,
                invited_by = excluded.invited_by, created_at = excluded.created_at, expires_at = excluded.expires_at
+         WHERE invitations.expires_at <= excluded.created_at OR invitations.role = ANY($10::text[])
         RETURNING id, project_id, email, role, created_at, expires_at
         """,
         uuid7(),
@@ -162,8 +174,9 @@ async def invite(
         invited_by,
         now,
         now + INVITATION_LIFETIME,
+        sorted(replaces),
     )
-    return _invitation(row), token
+    return None if row is None else (_invitation(row), token)
 
 
 async def project_of_invitation(db: Db, token: str) -> UUID | None:

@@ -14,9 +14,13 @@ RECEIPT_DELAY = timedelta(seconds=0.5)  # after the capture
 _RECEIPT_LEASE = timedelta(seconds=15)
 
 
+# The message's own row decides, as with a claim: also a live SMS is captured, where the operator has no link.
+_MODE = "(SELECT m.sandbox FROM messages m WHERE m.id = c.message_id)"
+
+
 @dataclass(frozen=True, slots=True)
 class CapturedMessage:
-    """One captured message."""
+    """One captured message. ``sandbox``: whether it is of a test message; None once that was deleted."""
 
     reference: str
     project_id: UUID
@@ -25,6 +29,7 @@ class CapturedMessage:
     recipient: str
     content: str  # JSON
     captured_at: datetime
+    sandbox: bool | None
 
 
 async def capture(
@@ -108,47 +113,59 @@ async def list_captured(
     channel: str | None = None,
     recipient: str | None = None,
     since: datetime | None = None,
+    sandbox: bool | None = None,
 ) -> list[CapturedMessage]:
     """The newest captured messages of one project or of all, those behind ``before``.
 
     ``recipient``: a text that the recipients of the message contain, in upper or lower case.
+    ``sandbox``: those of test messages or of live ones only.
     """
     rows = await db.fetch(
-        """
-        SELECT reference, project_id, message_id, channel, recipient, content, captured_at
-          FROM sandbox_messages
+        f"""
+        SELECT reference, project_id, message_id, channel, recipient, content, captured_at, {_MODE} AS sandbox
+          FROM sandbox_messages c
          WHERE ($1::uuid IS NULL OR project_id = $1) AND ($2::text IS NULL OR channel = $2)
            AND ($3::text IS NULL OR strpos(lower(recipient), lower($3)) > 0)
            AND ($4::timestamptz IS NULL OR captured_at >= $4)
            AND ($5::timestamptz IS NULL OR (captured_at, reference) < ($5, $6))
-         ORDER BY captured_at DESC, reference DESC LIMIT $7
-        """,
-        *(project_id, channel, recipient, since, *(before or (None, None)), limit),
+           AND ($7::boolean IS NULL OR {_MODE} = $7)
+         ORDER BY captured_at DESC, reference DESC LIMIT $8
+        """,  # noqa: S608  a constant
+        *(project_id, channel, recipient, since, *(before or (None, None)), sandbox, limit),
     )
     return [CapturedMessage(**row) for row in rows]
 
 
-async def find_captured(db: Db, project_id: UUID, reference: str) -> CapturedMessage | None:
-    """One captured message of a project."""
+async def find_captured(
+    db: Db, project_id: UUID, reference: str, *, sandbox: bool | None = None
+) -> CapturedMessage | None:
+    """One captured message of a project; ``sandbox`` as in :func:`list_captured`."""
     row = await db.fetchrow(
-        """
-        SELECT reference, project_id, message_id, channel, recipient, content, captured_at
-          FROM sandbox_messages WHERE project_id = $1 AND reference = $2
-        """,
+        f"""
+        SELECT reference, project_id, message_id, channel, recipient, content, captured_at, {_MODE} AS sandbox
+          FROM sandbox_messages c
+         WHERE project_id = $1 AND reference = $2 AND ($3::boolean IS NULL OR {_MODE} = $3)
+        """,  # noqa: S608  a constant
         project_id,
         reference,
+        sandbox,
     )
     return None if row is None else CapturedMessage(**row)
 
 
-async def delete_captured(db: Db, project_id: UUID, *, at_most: int = 10_000) -> int:
-    """Delete captured messages of a project, but for those whose receipts are due; their number."""
+async def delete_captured(db: Db, project_id: UUID, *, sandbox: bool | None = None, at_most: int = 10_000) -> int:
+    """Delete captured messages of a project, but for those whose receipts are due; their number.
+
+    ``sandbox`` as in :func:`list_captured`.
+    """
     result = await db.execute(
-        """
+        f"""
         DELETE FROM sandbox_messages WHERE reference IN (
-            SELECT reference FROM sandbox_messages WHERE project_id = $1 AND receipts_due_at IS NULL LIMIT $2)
-        """,
+            SELECT reference FROM sandbox_messages c
+             WHERE project_id = $1 AND receipts_due_at IS NULL AND ($2::boolean IS NULL OR {_MODE} = $2) LIMIT $3)
+        """,  # noqa: S608  a constant
         project_id,
+        sandbox,
         at_most,
     )
     return int(result.rpartition(" ")[2])

@@ -1,4 +1,4 @@
-"""How many attempts to log in an account and an address have: shared through Redis, in this process without it."""
+"""How many attempts to log in, and mails to others, there are: shared through Redis, in this process without it."""
 
 from __future__ import annotations
 

@@ -19,11 +19,12 @@ class Permission(StrEnum):
     KEYS_READ = "keys:read"
     KEYS_WRITE = "keys:write"
     PROVIDERS_READ = "providers:read"
-    PROVIDERS_WRITE = "providers:write"
+    PROVIDERS_WRITE = "providers:write"  # and whether and how a channel group sends
     DOMAINS_READ = "domains:read"
     DOMAINS_WRITE = "domains:write"
     TEMPLATES_READ = "templates:read"
     TEMPLATES_WRITE = "templates:write"
+    DEVICES_WRITE = "devices:write"
     SUPPRESSIONS_READ = "suppressions:read"
     SUPPRESSIONS_WRITE = "suppressions:write"
     WEBHOOKS_READ = "webhooks:read"
@@ -54,6 +55,7 @@ _DEVELOPER = _VIEWER | {
     Permission.DOMAINS_WRITE,
     Permission.TEMPLATES_READ,
     Permission.TEMPLATES_WRITE,
+    Permission.DEVICES_WRITE,
     Permission.SUPPRESSIONS_READ,
     Permission.SUPPRESSIONS_WRITE,
     Permission.WEBHOOKS_READ,
@@ -68,7 +70,21 @@ ROLE_PERMISSIONS: Mapping[Role, frozenset[Permission]] = {
 }
 
 KEY_PERMISSIONS = _DEVELOPER - {Permission.KEYS_READ, Permission.KEYS_WRITE}
-"""What an API key may do: it manages neither the project nor its members, and cannot make further keys."""
+"""What a live key may do: it manages neither the project nor its members, and cannot make further keys."""
+
+TEST_KEY_PERMISSIONS = _VIEWER | {
+    Permission.MESSAGES_SEND,
+    Permission.MESSAGES_CANCEL,
+    Permission.ROUTING_READ,
+    Permission.INCIDENTS_READ,
+    Permission.PROVIDERS_READ,
+    Permission.DOMAINS_READ,
+    Permission.TEMPLATES_READ,
+    Permission.SUPPRESSIONS_READ,
+    Permission.WEBHOOKS_READ,
+    Permission.WEBHOOKS_WRITE,
+}
+"""What a test key may do: it writes only what belongs to test messages, which are they and their webhooks."""
 
 V1_ROLES: Mapping[str, Role] = {"ADMIN": Role.OWNER, "DEVELOPER": Role.DEVELOPER, "VIEWER": Role.VIEWER}
 """The role names of ``/v1``. Its ADMIN may do everything, deleting the project included."""

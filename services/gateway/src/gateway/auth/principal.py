@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 from uuid import UUID
 
-from gateway.auth.permissions import KEY_PERMISSIONS, ROLE_PERMISSIONS, Permission
+from gateway.auth.permissions import KEY_PERMISSIONS, ROLE_PERMISSIONS, TEST_KEY_PERMISSIONS, Permission
 from gateway.errors import Forbidden
 from sluice.model.roles import Role
 from sluice.store.projects import ProjectScope
@@ -26,7 +26,7 @@ class KeyPrincipal(NamedTuple):
     @property
     def permissions(self) -> frozenset[Permission]:
         """What the key may do."""
-        return KEY_PERMISSIONS
+        return TEST_KEY_PERMISSIONS if self.is_test else KEY_PERMISSIONS
 
 
 class UserPrincipal(NamedTuple):
@@ -58,4 +58,6 @@ def require(principal: Principal, permission: Permission) -> None:
         Forbidden: it has not.
     """
     if permission not in principal.permissions:
+        if isinstance(principal, KeyPrincipal) and permission in KEY_PERMISSIONS:
+            raise Forbidden(f"A test key does not have the permission {permission.value}: use a live key.")
         raise Forbidden(f"The permission {permission.value} is required.")

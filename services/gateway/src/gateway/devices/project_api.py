@@ -11,7 +11,7 @@ from gateway.devices import service
 from gateway.devices.project_api_schemas import DeviceAnswer, RegisterDeviceRequest
 from gateway.kit.json_route import JsonRoute
 from gateway.kit.project_api_errors import errors_of
-from gateway.project_dependencies import MessagesSend
+from gateway.project_dependencies import DevicesWrite
 from sluice.store.devices import MAX_DEVICES, Device
 
 router = APIRouter(tags=["push"], route_class=JsonRoute)
@@ -23,7 +23,7 @@ router = APIRouter(tags=["push"], route_class=JsonRoute)
     description=f"Register a device of a user, who may have {MAX_DEVICES}: the oldest make room. The same token again "
     "updates its device.",
 )
-async def register_device(body: RegisterDeviceRequest, principal: MessagesSend, services: ServicesDep) -> DeviceAnswer:
+async def register_device(body: RegisterDeviceRequest, principal: DevicesWrite, services: ServicesDep) -> DeviceAnswer:
     """See ``description``."""
     device = Device(body.user_id, body.device_token, body.provider, body.platform)
     await service.register(services, principal, device)
@@ -33,7 +33,7 @@ async def register_device(body: RegisterDeviceRequest, principal: MessagesSend, 
 @router.delete("/push/devices/{deviceToken:path}", responses=errors_of())
 async def remove_device(
     device_token: Annotated[str, Path(alias="deviceToken", max_length=4096)],
-    principal: MessagesSend,
+    principal: DevicesWrite,
     services: ServicesDep,
 ) -> DeviceAnswer:
     """Remove a device. One that its provider reports as unregistered is removed without a request."""

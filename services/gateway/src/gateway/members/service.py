@@ -7,8 +7,9 @@ from uuid import UUID
 
 from gateway.auth.permissions import ROLE_PERMISSIONS
 from gateway.auth.principal import KeyPrincipal, Principal
-from gateway.errors import AlreadyMember, Forbidden, LastOwner, NotFound
+from gateway.errors import AlreadyMember, Forbidden, LastOwner, NotFound, ValidationFailed
 from gateway.kit.transactions import transaction
+from gateway.members.shown_name import shown_name
 from gateway.services import Services
 from sluice.model import ids
 from sluice.model.roles import Role
@@ -17,10 +18,11 @@ from sluice.store import audit, memberships, users
 from sluice.store.audit import Actor
 from sluice.store.db import Connection
 from sluice.store.memberships import Invitation, Member
-from sluice.store.users import User
+from sluice.store.users import User, email_key
 
 NO_MEMBER = "The project has no such member."
 NO_INVITATION = "The project has no such invitation."
+MAX_INVITATIONS = 100  # of a project, that wait for an answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +36,13 @@ class Invited:
 def _require_power(principal: Principal, *roles: Role) -> None:
     """Return if the principal may do all that the roles may: none gives or takes more than its own."""
     for role in roles:
-        if not ROLE_PERMISSIONS[role] <= principal.permissions:
+        if role not in _roles_within(principal):
             raise Forbidden(f"Only an {Role.OWNER.value} of the project gives or takes the role {role.value}.")
+
+
+def _roles_within(principal: Principal) -> set[Role]:
+    """The roles that may do no more than the principal."""
+    return {role for role in Role if ROLE_PERMISSIONS[role] <= principal.permissions}
 
 
 async def list_members(services: Services, principal: Principal, *, limit: int, before: UUID | None) -> list[Member]:
@@ -55,7 +62,9 @@ async def add(services: Services, principal: Principal, email: str, role: Role, 
 
     Raises:
         AlreadyMember: the person is a member.
-        Forbidden: the role may do more than the principal.
+        Forbidden: the role, or that of the invitation that this one would replace, may do more than the principal.
+        TooManyRequests: the person, the project, the recipient or the client has no invitations left for now.
+        ValidationFailed: too many invitations wait for an answer.
         Unavailable: PostgreSQL does not answer.
     """
     _require_power(principal, role)
@@ -66,6 +75,7 @@ async def add(services: Services, principal: Principal, email: str, role: Role, 
         if user is not None:
             member = await _add(db, principal, user, role, actor)
         else:
+            await _count_mail(services, principal, email, actor)
             invitation, token = await _invite(db, principal, email, role, actor)
     if user is None:
         return Invited(invitation, await _mail(services, invitation, token, principal))
@@ -83,23 +93,53 @@ async def _add(db: Connection, principal: Principal, user: User, role: Role, act
 
 async def _invite(db: Connection, principal: Principal, email: str, role: Role, actor: Actor) -> tuple[Invitation, str]:
     invited_by = None if isinstance(principal, KeyPrincipal) else principal.user_id
-    invitation, token = await memberships.invite(
-        db, principal.project_id, email, role, invited_by=invited_by, now=utc_now()
+    invited = await memberships.invite(
+        db,
+        principal.project_id,
+        email,
+        role,
+        invited_by=invited_by,
+        now=utc_now(),
+        replaces=_roles_within(principal),
     )
+    if invited is None:
+        raise Forbidden("The person has an invitation with a role that may do more than yours.")
+    invitation, token = invited
+    await _check_number(db, principal)
     await _note(
         db, principal, actor, "created", "invitation", ids.encode_id("inv", invitation.id), role=role.value, email=email
     )
     return invitation, token
 
 
+async def _check_number(db: Connection, principal: Principal) -> None:
+    if await memberships.count_invitations(db, principal.project_id, now=utc_now()) > MAX_INVITATIONS:
+        raise ValidationFailed(
+            f"At most {MAX_INVITATIONS} invitations of a project may wait for an answer: revoke one first.",
+            field="email",
+        )
+
+
+async def _count_mail(services: Services, principal: Principal, email: str, actor: Actor) -> None:
+    """Count a mail to anybody whom a person may name: the installation is no relay.
+
+    Raises:
+        TooManyRequests: the person, the project, the recipient or the client has none left.
+    """
+    throttle = services.accounts.throttle
+    await throttle.attempt(f"invitation by {actor.id}", actor.address)
+    await throttle.attempt(f"invitation to project {principal.project_id}", None)
+    await throttle.attempt(f"invitation of {email_key(email)}", None)
+
+
 async def _mail(services: Services, invitation: Invitation, token: str, principal: Principal) -> str | None:
     """Send the invitation; its link, if no mail was sent."""
     url = f"{services.accounts.dashboard_url}/accept-invitation#{token}"
     project = services.config.projects.get(principal.project_id)
-    name = "a project" if project is None else project.name
+    name = "a project" if project is None else shown_name(project.name)
     sent = await services.accounts.mailer.mail(
         invitation.email,
-        subject=f"Invitation to {name}"[:200],
+        subject=f"Invitation to {name}",
         text=f"You are invited to {name} as {invitation.role.value}. The link works once, within a week:\n\n{url}\n",
     )
     return None if sent else url
@@ -186,16 +226,26 @@ async def resend_invitation(services: Services, principal: Principal, invitation
     Raises:
         NotFound: the project has no such invitation.
         Forbidden: its role may do more than the principal.
+        TooManyRequests: the person, the project, the recipient or the client has no invitations left for now.
+        ValidationFailed: too many invitations wait for an answer.
         Unavailable: PostgreSQL does not answer.
     """
     async with transaction(services.pool, principal.project_id) as db:
-        invitation = await memberships.find_invitation(db, principal.project_id, invitation_id)
-        if invitation is None:
-            raise NotFound(NO_INVITATION)
-        _require_power(principal, invitation.role)
+        invitation = await _locked_invitation(db, principal, invitation_id)
+        await _count_mail(services, principal, invitation.email, actor)
         invitation, token = await memberships.renew_invitation(db, principal.project_id, invitation_id, now=utc_now())
+        await _check_number(db, principal)
         await _note(db, principal, actor, "resent", "invitation", ids.encode_id("inv", invitation_id))
     return Invited(invitation, await _mail(services, invitation, token, principal))
+
+
+async def _locked_invitation(db: Connection, principal: Principal, invitation_id: UUID) -> Invitation:
+    """An invitation whose role may do no more than the principal, locked until the transaction ends."""
+    invitation = await memberships.find_invitation(db, principal.project_id, invitation_id)
+    if invitation is None:
+        raise NotFound(NO_INVITATION)
+    _require_power(principal, invitation.role)
+    return invitation
 
 
 async def page_of_members(
@@ -231,11 +281,12 @@ async def revoke_invitation(services: Services, principal: Principal, invitation
 
     Raises:
         NotFound: the project has no such invitation.
+        Forbidden: its role may do more than the principal.
         Unavailable: PostgreSQL does not answer.
     """
     async with transaction(services.pool, principal.project_id) as db:
-        if not await memberships.revoke_invitation(db, principal.project_id, invitation_id):
-            raise NotFound(NO_INVITATION)
+        await _locked_invitation(db, principal, invitation_id)
+        await memberships.revoke_invitation(db, principal.project_id, invitation_id)
         await _note(db, principal, actor, "revoked", "invitation", ids.encode_id("inv", invitation_id))
 
 

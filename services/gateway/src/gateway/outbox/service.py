@@ -19,9 +19,9 @@ from sluice.store.sandbox import CapturedMessage, Place
 NO_CAPTURE = "The outbox has no such message."
 
 
-def _sees(principal: Principal) -> bool:
-    """A live key has live messages only; people see both."""
-    return principal.is_test or not isinstance(principal, KeyPrincipal)
+def _mode(principal: Principal) -> bool | None:
+    """A key has the captured messages of its mode; people see both."""
+    return principal.is_test if isinstance(principal, KeyPrincipal) else None
 
 
 async def list_captured(
@@ -34,13 +34,11 @@ async def list_captured(
     recipient: str | None = None,
     since: datetime | None = None,
 ) -> list[CapturedMessage]:
-    """The captured messages of the principal's project, newest first; none for a live key.
+    """The captured messages of the principal's project, newest first; for a key those of its mode.
 
     Raises:
         Unavailable: PostgreSQL does not answer.
     """
-    if not _sees(principal):
-        return []
     async with transaction(services.pool, principal.project_id) as db:
         return await sandbox.list_captured(
             db,
@@ -50,6 +48,7 @@ async def list_captured(
             channel=None if channel is None else channel.value,
             recipient=recipient,
             since=since,
+            sandbox=_mode(principal),
         )
 
 
@@ -57,13 +56,11 @@ async def find(services: Services, principal: Principal, reference: str) -> Capt
     """One captured message.
 
     Raises:
-        NotFound: the project has none with this id, or a live key asks.
+        NotFound: the project has none with this id, or a key of the other mode asks.
         Unavailable: PostgreSQL does not answer.
     """
-    found = None
-    if _sees(principal):
-        async with transaction(services.pool, principal.project_id) as db:
-            found = await sandbox.find_captured(db, principal.project_id, reference)
+    async with transaction(services.pool, principal.project_id) as db:
+        found = await sandbox.find_captured(db, principal.project_id, reference, sandbox=_mode(principal))
     if found is None:
         raise NotFound(NO_CAPTURE)
     return found
@@ -79,17 +76,15 @@ async def files_of(services: Services, captured: CapturedMessage, content: Messa
 
 
 async def clear(services: Services, principal: Principal, actor: Actor) -> int:
-    """Delete the captured messages of the project; the messages themselves stay. Their number.
+    """Delete the captured messages that the principal sees; the messages themselves stay. Their number.
 
     Raises:
         Unavailable: PostgreSQL does not answer.
     """
-    if not _sees(principal):
-        return 0
     deleted = 0
     while True:
         async with transaction(services.pool, principal.project_id) as db:
-            number = await sandbox.delete_captured(db, principal.project_id)
+            number = await sandbox.delete_captured(db, principal.project_id, sandbox=_mode(principal))
             deleted += number
             if number:
                 await audit.append(

@@ -43,6 +43,7 @@ class CapturedSummary(BaseModel):
 
     id: str
     message_id: str
+    test: bool | None = Field(description="Whether it is a test message. Null: the message was deleted.")
     channel: Channel
     to: str
     from_: str | None = Field(serialization_alias="from")
@@ -89,7 +90,7 @@ async def list_captured(
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
     cursor: Annotated[str | None, Query(max_length=200, description="`next_cursor` of the page before.")] = None,
 ) -> Page[CapturedSummary]:
-    """What the messages of test keys would have sent, newest first. A live key sees none."""
+    """What was captured instead of sent, newest first. A key sees the messages of its mode, a person both."""
     rows = await service.list_captured(
         services,
         principal,
@@ -176,6 +177,7 @@ def _fields(captured: CapturedMessage) -> dict[str, object]:
     return {
         "id": captured.reference,
         "message_id": ids.encode_id("msg", captured.message_id),
+        "test": captured.sandbox,
         "channel": Channel(captured.channel),
         "to": captured.recipient,
         "from_": getattr(content, "sender", None),

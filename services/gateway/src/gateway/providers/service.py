@@ -401,7 +401,7 @@ async def test(
 
     Raises:
         NotFound: the project has no provider with this id.
-        Forbidden: the principal sends test messages only.
+        Forbidden: the person is in test mode.
         ValidationFailed: the message is not one of the channel, or the stored credentials cannot be read.
         TooManyRequests: too many test calls run.
         Unavailable: PostgreSQL does not answer.
@@ -431,7 +431,7 @@ async def _call(
     default_sender: str | None = None,
 ) -> CallResult:
     if principal.is_test:
-        raise Forbidden("A test key sends no real messages, and this would be one.")
+        raise Forbidden("In test mode no real messages are sent, and this would be one.")
     project = services.config.projects.get(principal.project_id)
     sender = default_sender or (None if project is None else project.default_sender)
     return await services.providers.tester.call(account, channel, request, default_sender=sender)
