@@ -5,6 +5,8 @@ The gateway's receipt endpoint feeds it from webhooks, a transport that keeps a 
 
 from __future__ import annotations
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,7 +22,7 @@ from sluice.model.outcome import MAX_PROVIDER_TEXT
 from sluice.model.suppression import MAX_ADDRESS
 from sluice.providers.contract import DeliveryReceipt
 from sluice.runtime import failpoints, tracing
-from sluice.runtime.batching import Batcher
+from sluice.runtime.batching import Batcher, QueueFullError
 from sluice.runtime.clock import utc_now
 from sluice.store import receipt_tokens, receipts
 from sluice.store.db import Pool, rows_of
@@ -28,6 +30,9 @@ from sluice.store.receipt_tokens import TokenUse
 from sluice.store.receipts import ApplyResult, ReceiptEntry
 
 MAX_PAYLOAD = 8192  # bytes of a receipt's raw form that are kept
+_BATCH = 200  # receipts of one statement, and of one request that wait at once: those of other requests come between
+_MAX_WAITING = 20_000
+_SHARE = 5_000  # waiting receipts of one project: no project fills the queue of all
 _MAX_AHEAD = timedelta(minutes=5)
 _EARLIEST = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -41,20 +46,20 @@ class ReceiptSink:
         self._batcher: Batcher[tuple[UUID, ReceiptEntry], bool] = Batcher(
             self._write,
             name="receipts",
-            size=200,
+            size=_BATCH,
             parallel=2,
             pace=0.005,
-            limit=20_000,
+            limit=_MAX_WAITING,
             split_on=(asyncpg.DataError, ValueError),
         )
-
+        self._waiting: Counter[UUID] = Counter()  # receipts, by project
         self._tokens: Batcher[TokenUse, bool] = Batcher(
             self._accept_tokens,
             name="receipt_tokens",
-            size=200,
+            size=_BATCH,
             parallel=2,
             pace=0.005,
-            limit=20_000,
+            limit=_MAX_WAITING,
             split_on=(asyncpg.DataError, ValueError),
         )
 
@@ -84,13 +89,29 @@ class ReceiptSink:
         """Which receipts belong to an attempt at this provider; those are written. ``payload``: the whole request.
 
         Raises:
-            QueueFullError: too many receipts wait to be written.
+            QueueFullError: too many receipts wait to be written, of this project or of all; the first ones of
+                ``found`` may be written.
             asyncpg's or the network's errors (``UNAVAILABLE_ERRORS``): PostgreSQL is away; the receipts may be sent
                 again, a repeat changes nothing.
         """
-        entries = [_entry(provider_id, receipt, payload, received_at) for receipt in found]
-        results = [None if entry is None else self._batcher.submit((project_id, entry)) for entry in entries]
-        return [False if result is None else await result for result in results]
+        known: list[bool] = []
+        for start in range(0, len(found), _BATCH):
+            part = found[start : start + _BATCH]
+            entries = [_entry(provider_id, receipt, payload, received_at) for receipt in part]
+            written = iter(await self._submit(project_id, [entry for entry in entries if entry is not None]))
+            known += [entry is not None and next(written) for entry in entries]
+        return known
+
+    async def _submit(self, project_id: UUID, entries: Sequence[ReceiptEntry]) -> Sequence[bool]:
+        if self._waiting[project_id] + len(entries) > _SHARE:
+            raise QueueFullError(f"receipts: {_SHARE} of one project are waiting")
+        self._waiting[project_id] += len(entries)
+        try:
+            return await asyncio.gather(*[self._batcher.submit((project_id, entry)) for entry in entries])
+        finally:
+            self._waiting[project_id] -= len(entries)
+            if not self._waiting[project_id]:
+                del self._waiting[project_id]
 
     async def _accept_tokens(self, batch: Sequence[TokenUse]) -> Sequence[bool]:
         return await receipt_tokens.accept(self._pool, batch, now=utc_now())
