@@ -97,7 +97,7 @@ WITHIN = {
     "restored.republish_events",
     # All or nothing for each week or message, and repeated an hour later.
     "retention._delete_attachments",
-    "retention._delete_messages",
+    "retention._delete_receipt_tokens",
     "retention._erase_project",
     "retention.delete_expired",
 }
