@@ -61,7 +61,7 @@ STORE_WRITES = {
     "webhook_deliveries.claim",
     "webhook_deliveries.project",
     "webhook_deliveries.settle",
-    "webhooks.disable_endpoints",
+    "webhooks.disable_endpoint",
 }
 # Those that only other functions of the store call, and those that commands call, which roles do not.
 WITHIN = {
