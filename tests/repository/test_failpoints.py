@@ -61,7 +61,7 @@ STORE_WRITES = {
     "webhook_deliveries.claim",
     "webhook_deliveries.project",
     "webhook_deliveries.settle",
-    "webhooks.disable_endpoints",
+    "webhooks.disable_endpoint",
 }
 # Those that only other functions of the store call, and those that commands call, which roles do not.
 WITHIN = {
@@ -97,7 +97,7 @@ WITHIN = {
     "restored.republish_events",
     # All or nothing for each week or message, and repeated an hour later.
     "retention._delete_attachments",
-    "retention._delete_messages",
+    "retention._delete_receipt_tokens",
     "retention._erase_project",
     "retention.delete_expired",
 }

@@ -572,11 +572,49 @@ async def test_410_disables_the_endpoint_with_a_notice(hooks, endpoint):
     assert (entry.action, entry.actor_kind, entry.changes["reason"]) == ("disabled", "system", "gone")
 
 
+@pytest.mark.parametrize("change", [{"url": "{}/new"}, {"enabled": True}], ids=["another URL", "enabled again"])
+async def test_410_does_not_disable_an_endpoint_that_was_changed_meanwhile(hooks, endpoint, change):
+    hook = await hooks.create()
+    changed = {name: value.format(endpoint.url) if name == "url" else value for name, value in change.items()}
+
+    async def gone(_):
+        assert (await hooks.ask("PATCH", hook["id"], json=changed)).status_code == 200
+        return 410
+
+    endpoint.answers["/hook"] = gone
+    await hooks.event()
+    async with hooks.sending():
+        (recorded,) = await hooks.settled(hook)
+
+    read = (await hooks.ask("GET", hook["id"])).json()
+    assert recorded["status"] == "EXHAUSTED"
+    assert (read["enabled"], read["disabled_reason"], read["failing_since"]) == (True, None, None)
+
+
+async def test_another_url_begins_without_the_failures_of_the_one_before(hooks, endpoint):
+    hook = await hooks.create()
+    endpoint.answers["/new"] = 500
+    long_ago = utc_now() - timedelta(days=9)
+    await hooks.pool.execute("UPDATE webhook_endpoints SET failing_since = $1", long_ago)
+
+    described = await hooks.ask("PATCH", hook["id"], json={"description": "Orders", "url": hook["url"]})
+    moved = await hooks.ask("PATCH", hook["id"], json={"url": f"{endpoint.url}/new"})
+    await hooks.event()
+    async with hooks.sending():
+        await hooks.settled(hook)
+
+    read = (await hooks.ask("GET", hook["id"])).json()
+    assert described.json()["failing_since"] is not None
+    assert moved.json()["failing_since"] is None
+    assert (read["enabled"], read["failing_since"] is not None) == (True, True)
+
+
 async def test_what_a_disabled_endpoint_misses_is_skipped_and_can_be_replayed(hooks, endpoint):
     hook = await hooks.create()
     pending = await hooks.event()
     disabler = EndpointDisabler(hooks.event_worker, Mailer(None, None), failing_for=timedelta(0))
-    await disabler.disable([decode_id("whk", hook["id"])], DisabledReason.GONE)
+    updated_at = await hooks.pool.fetchval("SELECT updated_at FROM webhook_endpoints")
+    await disabler.disable(decode_id("whk", hook["id"]), DisabledReason.GONE, updated_at=updated_at)
     missed = await hooks.event()
 
     async with hooks.sending():

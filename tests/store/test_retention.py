@@ -29,7 +29,7 @@ from sluice.store.receipt_tokens import TokenUse
 from sluice.store.receipts import ReceiptEntry
 from sluice.store.retention import RetentionLimits
 from sluice.store.suppressions import NewSuppression, Recipient
-from tests.examples import PROJECT, PROVIDER, a_claim, a_message, a_transition, an_id
+from tests.examples import PROJECT, PROVIDER, a_claim, a_message, a_transition, an_email, an_id
 from tests.store.harness import SENT, StoreHarness, open_role_pools
 
 NOW = datetime(2026, 11, 28, 12, tzinfo=UTC)
@@ -304,15 +304,71 @@ async def test_the_usage_of_old_days_is_deleted(store):
     assert await project_usage.of_day(store.pool, (NOW - 30 * DAY).date()) == {scope: Usage(1, 0)}
 
 
-async def test_a_drop_does_not_wait_for_a_long_transaction(store):
+async def test_a_drop_does_not_wait_for_a_long_transaction_and_the_other_steps_run(store, project):
+    held, other = partitions.week_of(OLD), partitions.week_of(OLD - timedelta(weeks=1))
     await settled(store, OLD)
+    await settled(store, RECENT, project_id=project.id)
     async with store.pool.acquire() as connection, connection.transaction():
-        await connection.fetch("SELECT * FROM messages")
+        await connection.fetch(f"SELECT * FROM messages_{held}")
 
-        with pytest.raises(asyncpg.LockNotAvailableError):
-            await retention.delete_expired(store.router, LIMITS, now=NOW)
+        deleted = await retention.delete_expired(store.router, LIMITS, now=NOW)
 
         await store.accept(a_message(NOW))  # others are not held up
 
+    assert list(deleted.failed) == [f"week {held}"]
+    assert f"messages_{other}" in deleted.partitions
+    assert deleted.erased_messages == 1
+    assert (await retention.delete_expired(store.router, LIMITS, now=NOW)).failed == {}
+    assert await counts(store) == [2, 2, 1, 4]
+
+
+async def test_an_erasure_that_fails_is_continued_and_holds_up_no_other_project(store, project, monkeypatch):
+    monkeypatch.setattr(retention, "_BATCH", 4)
+    sent = [await settled(store, RECENT + n * DAY, project_id=project.id) for n in range(5)]
+    for message in sent:
+        await received(store, message, RECENT + 20 * DAY)
+    second = await projects.create_project(store.pool, organization="o", slug="t", name="n", now=NOW)
+    await store.pool.execute("UPDATE projects SET content_retention_days = 30 WHERE id = $1", second.id)
+    await settled(store, RECENT, project_id=second.id)
+    pool = FailingAtTheSecondStep(store.router, project.id)
+
+    deleted = await retention.delete_expired(pool, LIMITS, now=NOW)
+
+    assert deleted.failed == {f"contents of project {project.id}": "TimeoutError"}
+    assert deleted.erased_messages == 3  # two messages with a delivery each are a step
+    erased = "SELECT id FROM messages WHERE project_id = $1 AND content = '{}' ORDER BY id"
+    assert [row["id"] for row in await store.pool.fetch(erased, project.id)] == [one.id for one in sent[:2]]
+    assert await store.pool.fetchval("SELECT count(*) FROM receipts WHERE payload <> ''") == 3
+    reached = await store.pool.fetchval("SELECT contents_erased_to FROM projects WHERE id = $1", project.id)
+    assert reached == RECENT + 2 * DAY
+
+    assert (await retention.delete_expired(store.router, LIMITS, now=NOW)).erased_messages == 3
+    assert await store.pool.fetchval("SELECT count(*) FROM receipts WHERE payload <> ''") == 0
+
+
+class FailingAtTheSecondStep:
+    """A pool in which the second step of the erasure of one project takes too long."""
+
+    def __init__(self, pool, project_id):
+        self._pool, self._project_id = pool, project_id
+        self._steps = 0
+
+    def __getattr__(self, name):
+        return getattr(self._pool, name)
+
+    async def fetch(self, query, *arguments):
+        if self._project_id in arguments:
+            self._steps += 1
+            if self._steps == 2:
+                raise TimeoutError
+        return await self._pool.fetch(query, *arguments)
+
+
+@pytest.mark.parametrize(("to", "envelope"), [(("ada@example.com",), None), (("ada@example.com", "b@example.com"), [])])
+async def test_of_several_recipients_none_is_kept_as_the_sole_one(store, project, to, envelope):
+    content = an_email(to=to).model_dump_json().replace("Hello", r"\u0000")  # from before the check of requests
+    await settled(store, RECENT, project_id=project.id, content=content)
+
     await retention.delete_expired(store.router, LIMITS, now=NOW)
-    assert await counts(store) == [1, 1, 0, 1]
+
+    assert await store.pool.fetchval("SELECT envelope FROM deliveries") == envelope

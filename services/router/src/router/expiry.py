@@ -13,7 +13,7 @@ from pydantic import Field
 
 from sluice.runtime.clock import utc_now
 from sluice.store import retention
-from sluice.store.db import UNAVAILABLE_ERRORS, Pool
+from sluice.store.db import Pool
 from sluice.store.retention import RetentionSettings
 
 log = structlog.get_logger()
@@ -30,10 +30,11 @@ async def run_expiry(pool: Pool, settings: ExpirySettings) -> None:
     while True:
         try:
             deleted = await retention.delete_expired(pool, settings.retention_limits(), now=utc_now())
+        except asyncpg.SyntaxOrAccessError as error:
+            log.warning("expiry_failed", error=str(error))
+        else:
             if deleted:
                 log.info("expired_data_deleted", **asdict(deleted))
-        except UNAVAILABLE_ERRORS as error:
-            log.warning("expiry_retrying", missing="postgres", error=type(error).__name__)
-        except asyncpg.PostgresError as error:
-            log.warning("expiry_failed", error=str(error))
+            if deleted.failed:
+                log.warning("expiry_failed", failed=deleted.failed)
         await asyncio.sleep(settings.expiry_interval)

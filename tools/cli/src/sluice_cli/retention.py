@@ -23,24 +23,25 @@ def register(subparsers: Any) -> None:
 
 
 def run_retention(options: argparse.Namespace) -> int:
-    """Print the weeks with their sizes, or delete the expired ones."""
+    """Print the weeks with their sizes, or delete the expired ones; 1 if not everything could be deleted."""
     from sluice.runtime.settings import load
     from sluice.store.retention import RetentionSettings
     from sluice_cli.context import environment
 
     named = {name: environment().get(f"SLUICE_{name.upper()}") for name in RetentionSettings.model_fields}
     settings = load(RetentionSettings, **{name: value for name, value in named.items() if value})
-    print("\n".join(asyncio.run(_run(settings.retention_limits(), delete=options.delete))))
-    return 0
+    lines, code = asyncio.run(_run(settings.retention_limits(), delete=options.delete))
+    print("\n".join(lines))
+    return code
 
 
-async def _run(limits: RetentionLimits, *, delete: bool) -> list[str]:
+async def _run(limits: RetentionLimits, *, delete: bool) -> tuple[list[str], int]:
     from sluice.store.db import open_pool
     from sluice_cli.context import address
 
     dsn = address("SLUICE_POSTGRES_DSN")
     async with open_pool(dsn, size=2, name="cli", command_timeout=60.0, wait=5.0) as pool:
-        return await (_delete(pool, limits) if delete else _describe(pool, limits))
+        return await _delete(pool, limits) if delete else (await _describe(pool, limits), 0)
 
 
 async def _describe(pool: Any, limits: RetentionLimits) -> list[str]:
@@ -59,12 +60,12 @@ async def _describe(pool: Any, limits: RetentionLimits) -> list[str]:
     return lines
 
 
-async def _delete(pool: Any, limits: RetentionLimits) -> list[str]:
+async def _delete(pool: Any, limits: RetentionLimits) -> tuple[list[str], int]:
     from sluice.runtime.clock import utc_now
     from sluice.store import retention
 
     deleted = await retention.delete_expired(pool, limits, now=utc_now())
-    return [
+    lines = [
         f"table partitions dropped: {len(deleted.partitions)} {' '.join(deleted.partitions)}".rstrip(),
         f"weeks kept because a delivery is not settled: {' '.join(deleted.kept) or 'none'}",
         f"deliveries outside of weeks: {deleted.rows}",
@@ -73,4 +74,6 @@ async def _delete(pool: Any, limits: RetentionLimits) -> list[str]:
         f"messages whose content was erased: {deleted.erased_messages}",
         f"rollups of analytics: {deleted.rollups}",
         f"addresses and devices of deleted projects: {deleted.orphans}",
+        *(f"not deleted, try again: {step}: {error}" for step, error in deleted.failed.items()),
     ]
+    return lines, 1 if deleted.failed else 0

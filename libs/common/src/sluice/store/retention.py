@@ -6,10 +6,13 @@ stay for longer than any message can wait.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import asyncpg
 import structlog
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -24,7 +27,7 @@ from sluice.store import (
     provider_health,
     receipt_tokens,
 )
-from sluice.store.db import Db, Pool
+from sluice.store.db import DATABASE_ERRORS, Db, Pool
 from sluice.store.partitions import TABLES, week_start
 
 log = structlog.get_logger()
@@ -75,7 +78,10 @@ def _days(count: int) -> timedelta | None:
 
 @dataclass(slots=True)
 class Deleted:
-    """What one pass deleted; ``kept`` are old weeks with deliveries that are not settled."""
+    """What one pass deleted; ``kept`` are old weeks with deliveries that are not settled.
+
+    ``failed``: the steps that did not end, with the error; the next pass tries them again.
+    """
 
     partitions: list[str] = field(default_factory=list)
     kept: list[str] = field(default_factory=list)
@@ -86,6 +92,7 @@ class Deleted:
     receipt_tokens: int = 0
     rollups: int = 0
     orphans: int = 0  # addresses and devices of deleted projects
+    failed: dict[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         counts = (
@@ -101,46 +108,72 @@ class Deleted:
 
 
 async def delete_expired(pool: Pool, limits: RetentionLimits, *, now: datetime) -> Deleted:
-    """Delete and erase everything that is older than its limit; safe to repeat, and to run in several processes."""
+    """Delete and erase everything that is older than its limit; safe to repeat, and to run in several processes.
+
+    A step that fails is named in the result, and the others run: a backup that holds one table keeps nothing else.
+
+    Raises:
+        asyncpg.SyntaxOrAccessError: the schema, or the login's privileges, are not those of this program.
+    """
     deleted = Deleted()
     if limits.messages is not None:
-        cutoff = now - limits.messages
-        for week in await expired_weeks(pool, cutoff):
-            await _drop_week(pool, week, deleted)
-        # Of settled messages in the default partitions, where a clock that was wrong has put them.
-        deleted.rows = await _until_none(pool, "SELECT delete_strays($1, $2)", min_id_at(cutoff), _BATCH)
-        await incidents.delete_old(pool, before=cutoff)
-        deleted.attachments = await _delete_attachments(pool, now - max(limits.messages, MAX_WAIT))
+        await _delete_messages(pool, deleted, now=now, kept=limits.messages)
     if limits.sandbox is not None:
-        deleted.sandbox_messages = await _in_batches(
+        with _reported(deleted, "sandbox messages"):
+            deleted.sandbox_messages = await _in_batches(
+                pool,
+                """
+                DELETE FROM sandbox_messages WHERE reference IN (
+                    SELECT reference FROM sandbox_messages WHERE captured_at < $1 LIMIT $2)
+                """,
+                now - limits.sandbox,
+            )
+    with _reported(deleted, "receipt tokens"):
+        deleted.receipt_tokens = await _delete_receipt_tokens(pool, now - receipt_tokens.KEPT_FOR)
+    with _reported(deleted, "dead letters"):
+        await _in_batches(
             pool,
             """
-            DELETE FROM sandbox_messages WHERE reference IN (
-                SELECT reference FROM sandbox_messages WHERE captured_at < $1 LIMIT $2)
+            DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE occurred_at < $1 LIMIT $2)
             """,
-            now - limits.sandbox,
+            now - dead_letters.KEPT_FOR,
         )
-    deleted.receipt_tokens = await _in_batches(
-        pool,
-        """
-        DELETE FROM receipt_tokens WHERE (provider_id, token) IN (
-            SELECT provider_id, token FROM receipt_tokens WHERE received_at < $1 LIMIT $2)
-        """,
-        now - receipt_tokens.KEPT_FOR,
-    )
-    await _in_batches(
-        pool,
-        """
-        DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE occurred_at < $1 LIMIT $2)
-        """,
-        now - dead_letters.KEPT_FOR,
-    )
-    deleted.orphans = await _until_none(pool, "SELECT delete_of_deleted_projects($1)", _BATCH)
-    await project_usage.delete_old(pool, now.date())
-    deleted.rollups = await analytics.delete_old(pool, now=now, days_kept=limits.analytics)
-    await provider_health.delete_old(pool, now=now)
-    deleted.erased_messages = await _erase_contents(pool, now=now)
+    with _reported(deleted, "deleted projects"):
+        deleted.orphans = await _until_none(pool, "SELECT delete_of_deleted_projects($1)", _BATCH)
+    with _reported(deleted, "usage of projects"):
+        await project_usage.delete_old(pool, now.date())
+    with _reported(deleted, "analytics"):
+        deleted.rollups = await analytics.delete_old(pool, now=now, days_kept=limits.analytics)
+    with _reported(deleted, "health of providers"):
+        await provider_health.delete_old(pool, now=now)
+    await _erase_contents(pool, deleted, now=now)
     return deleted
+
+
+@contextmanager
+def _reported(deleted: Deleted, step: str) -> Iterator[None]:
+    """A failure of the block is an entry of ``deleted.failed``."""
+    try:
+        yield
+    except asyncpg.SyntaxOrAccessError:
+        raise
+    except DATABASE_ERRORS as error:
+        deleted.failed[step] = str(error) or type(error).__name__
+
+
+async def _delete_messages(pool: Pool, deleted: Deleted, *, now: datetime, kept: timedelta) -> None:
+    cutoff = now - kept
+    with _reported(deleted, "weeks"):
+        for week in await expired_weeks(pool, cutoff):
+            with _reported(deleted, f"week {week}"):
+                await _drop_week(pool, week, deleted)
+    with _reported(deleted, "deliveries outside of weeks"):
+        # Of settled messages in the default partitions, where a clock that was wrong has put them.
+        deleted.rows = await _until_none(pool, "SELECT delete_strays($1, $2)", min_id_at(cutoff), _BATCH)
+    with _reported(deleted, "incidents"):
+        await incidents.delete_old(pool, before=cutoff)
+    with _reported(deleted, "attachments"):
+        deleted.attachments = await _delete_attachments(pool, now - max(kept, MAX_WAIT))
 
 
 async def expired_weeks(db: Db, cutoff: datetime) -> list[str]:
@@ -192,6 +225,17 @@ async def _until_none(pool: Pool, statement: str, *arguments: object) -> int:
     return total
 
 
+async def _delete_receipt_tokens(pool: Pool, cutoff: datetime) -> int:
+    return await _in_batches(
+        pool,
+        """
+        DELETE FROM receipt_tokens WHERE (provider_id, token) IN (
+            SELECT provider_id, token FROM receipt_tokens WHERE received_at < $1 LIMIT $2)
+        """,
+        cutoff,
+    )
+
+
 async def _delete_attachments(pool: Pool, cutoff: datetime) -> int:
     return await _in_batches(
         pool,
@@ -215,20 +259,26 @@ async def _in_batches(pool: Pool, statement: str, cutoff: datetime) -> int:
 # -- contents ------------------------------------------------------------------------------------------------------
 
 
-async def _erase_contents(pool: Pool, *, now: datetime) -> int:
+async def _erase_contents(pool: Pool, deleted: Deleted, *, now: datetime) -> None:
     """Erase contents of the projects that keep them for a shorter time than their messages."""
-    projects = await pool.fetch(
-        "SELECT id, content_retention_days, contents_erased_to FROM projects WHERE content_retention_days IS NOT NULL"
-    )
-    total = 0
-    for project in projects:
-        cutoff = now - timedelta(days=project["content_retention_days"]) - _RECEIPTS_END
-        total += await _erase_project(pool, project["id"], project["contents_erased_to"], cutoff)
-    return total
+    with _reported(deleted, "contents"):
+        for project in await pool.fetch(
+            "SELECT id, content_retention_days, contents_erased_to FROM projects"
+            " WHERE content_retention_days IS NOT NULL"
+        ):
+            cutoff = now - timedelta(days=project["content_retention_days"]) - _RECEIPTS_END
+            with _reported(deleted, f"contents of project {project['id']}"):
+                await _erase_project(pool, deleted, project["id"], project["contents_erased_to"], cutoff)
 
 
-async def _erase_project(pool: Pool, project_id: UUID, erased_to: datetime | None, cutoff: datetime) -> int:
-    """Erase what is finished; the next pass begins at the oldest message or bulk job that is not."""
+async def _erase_project(
+    pool: Pool, deleted: Deleted, project_id: UUID, erased_to: datetime | None, cutoff: datetime
+) -> None:
+    """Erase what is finished; the next pass begins at the oldest message or bulk job that is not.
+
+    Each batch is a transaction, and how far it came is stored: a pass that fails is continued by the next one.
+    """
+    end = min_id_at(cutoff)
     waiting = await pool.fetchval(
         """
         SELECT min(id::text)::uuid
@@ -237,19 +287,18 @@ async def _erase_project(pool: Pool, project_id: UUID, erased_to: datetime | Non
                 SELECT id FROM bulk_jobs WHERE project_id = $1 AND finished_at IS NULL AND id < $2) AS unfinished
         """,
         project_id,
-        min_id_at(cutoff),
+        end,
     )
     first = min_id_at(erased_to) if erased_to is not None else UUID(int=0)
-    total = 0
-    while True:
-        erased: int = await pool.fetchval(
-            "SELECT erase_contents($1, $2, $3, $4)", project_id, first, min_id_at(cutoff), _BATCH
+    await _until_none(pool, "SELECT erase_bulk_contents($1, $2, $3, $4)", project_id, first, end, _BATCH)
+    while first < end:
+        [(erased, first)] = await pool.fetch(
+            "SELECT erased, reached FROM erase_next_contents($1, $2, $3, $4)", project_id, first, end, _BATCH
         )
-        total += erased
-        if erased < _BATCH:
-            break
-    reached = cutoff if waiting is None else min(cutoff, created_at_of(waiting))
-    await pool.execute(
-        "UPDATE projects SET contents_erased_to = greatest(contents_erased_to, $2) WHERE id = $1", project_id, reached
-    )
-    return total
+        deleted.erased_messages += erased
+        await pool.execute(  # a row that does not change would be news to every cache of the configuration
+            "UPDATE projects SET contents_erased_to = $2"
+            " WHERE id = $1 AND (contents_erased_to IS NULL OR contents_erased_to < $2)",
+            project_id,
+            created_at_of(first if waiting is None else min(first, waiting)),
+        )

@@ -387,7 +387,9 @@ FUNCTIONS: Mapping[str, tuple[Login, ...]] = {
     "create_partition": (ROUTER,),
     "drop_week": (ROUTER, OPERATOR),
     "delete_strays": (ROUTER, OPERATOR),
-    "erase_contents": (ROUTER, OPERATOR),
+    "erase_contents": (ROUTER, OPERATOR),  # of programs before 0009_bounded_erasure.sql
+    "erase_next_contents": (ROUTER, OPERATOR),
+    "erase_bulk_contents": (ROUTER, OPERATOR),
     "delete_of_deleted_projects": (ROUTER, OPERATOR),
     "roles_of_user": (GATEWAY,),
     "project_of_invitation": (GATEWAY,),

@@ -96,7 +96,8 @@ class Claimed(NamedTuple):
 class Result(NamedTuple):
     """What became of a claimed delivery. ``number``: of the attempt that was made, 0 if none was.
 
-    ``due_at``: when the next one is due; None if the delivery is settled.
+    ``due_at``: when the next one is due; None if the delivery is settled. ``endpoint_updated_at``: the version of the
+    endpoint that was called, None if there was none.
     """
 
     delivery_id: UUID
@@ -111,6 +112,7 @@ class Result(NamedTuple):
     response_status: int | None = None
     error: str | None = None
     answer: str = ""
+    endpoint_updated_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,7 +340,8 @@ def _claimed(row: dict[str, Any]) -> Claimed:
 async def settle(db: Db, results: Sequence[Result], *, now: datetime | None = None) -> None:
     """Record the results of claimed deliveries (at least one); one whose lease another process has taken is ignored.
 
-    An endpoint is failing since the first of its attempts that failed after a success.
+    An endpoint is failing since the first of its attempts that failed after a success. An attempt that was made before
+    the customer changed the endpoint says nothing about it.
     """
     row = columns(results)
     await db.execute(
@@ -346,15 +349,15 @@ async def settle(db: Db, results: Sequence[Result], *, now: datetime | None = No
         WITH result AS (
             SELECT * FROM unnest($1::uuid[], $2::smallint[], $3::uuid[], $4::timestamptz[], $5::text[],
                                  $6::timestamptz[], $7::smallint[], $8::timestamptz[], $9::int[], $10::smallint[],
-                                 $11::text[], $12::text[])
+                                 $11::text[], $12::text[], $13::timestamptz[])
                    AS r (delivery_id, sequence, endpoint_id, leased_until, status, due_at, number, started_at,
-                         duration_ms, response_status, error, answer)
+                         duration_ms, response_status, error, answer, endpoint_updated_at)
         ), settled AS (
             UPDATE webhook_deliveries w
                SET status = r.status, due_at = r.due_at, in_flight = false,
                    attempt_count = greatest(w.attempt_count, r.number),
                    retry_step = w.retry_step + (r.number > 0)::int,
-                   finished_at = CASE WHEN r.due_at IS NULL THEN coalesce($13::timestamptz, now()) END
+                   finished_at = CASE WHEN r.due_at IS NULL THEN coalesce($14::timestamptz, now()) END
               FROM result r
              WHERE w.delivery_id = r.delivery_id AND w.sequence = r.sequence AND w.endpoint_id = r.endpoint_id
                AND w.in_flight AND w.due_at = r.leased_until
@@ -367,12 +370,13 @@ async def settle(db: Db, results: Sequence[Result], *, now: datetime | None = No
               FROM settled WHERE number > 0
             ON CONFLICT DO NOTHING
         ), health AS (
-            SELECT endpoint_id, bool_or(error IS NULL) AS succeeded, min(started_at) AS started_at
-              FROM settled WHERE number > 0 GROUP BY endpoint_id
+            SELECT endpoint_id, endpoint_updated_at, bool_or(error IS NULL) AS succeeded, min(started_at) AS started_at
+              FROM settled WHERE number > 0 GROUP BY endpoint_id, endpoint_updated_at
         )
         UPDATE webhook_endpoints w SET failing_since = CASE WHEN h.succeeded THEN NULL ELSE h.started_at END
           FROM health h
-         WHERE w.id = h.endpoint_id AND (w.failing_since IS NULL) <> h.succeeded
+         WHERE w.id = h.endpoint_id AND w.updated_at = h.endpoint_updated_at
+           AND (w.failing_since IS NULL) <> h.succeeded
         """,
         *row.values(),
         now,

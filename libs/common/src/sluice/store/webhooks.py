@@ -46,11 +46,15 @@ class Endpoint:
 
 
 class Target(NamedTuple):
-    """Where the events of an endpoint are sent to. ``secrets``: those that are valid, the newest first."""
+    """Where the events of an endpoint are sent to. ``secrets``: those that are valid, the newest first.
+
+    ``updated_at``: the version of the endpoint that a call is about; what follows from the call counts for no other.
+    """
 
     project_id: UUID
     url: str
     enabled: bool
+    updated_at: datetime
     secrets: tuple[bytes, ...]
 
 
@@ -145,7 +149,7 @@ async def update_endpoint(
 ) -> tuple[Endpoint, Endpoint] | None:
     """Change fields of :class:`EndpointSettings` in a transaction: the endpoint before and after; None if it is gone.
 
-    ``enabled`` also forgets why Sluice disabled it, and that it was failing.
+    ``enabled`` also forgets why Sluice disabled it; that and another ``url`` forget that it was failing.
     """
     row = await db.fetchrow(
         f"""
@@ -162,7 +166,7 @@ async def update_endpoint(
         UPDATE webhook_endpoints
            SET url = $2, description = $3, events = $4, channels = $5, tags = $6, enabled = $7, updated_at = $8,
                disabled_reason = CASE WHEN $9 THEN NULL ELSE disabled_reason END,
-               failing_since = CASE WHEN $9 THEN NULL ELSE failing_since END
+               failing_since = CASE WHEN $9 OR url <> $2 THEN NULL ELSE failing_since END
          WHERE id = $1
         RETURNING {_COLUMNS}
         """,  # noqa: S608  a constant
@@ -192,18 +196,24 @@ class Disabled(NamedTuple):
     owners: tuple[str, ...]  # e-mail addresses of those who may configure the project
 
 
-async def disable_endpoints(
-    db: Db, endpoint_ids: Sequence[UUID], reason: DisabledReason, *, failing_before: datetime | None, now: datetime
-) -> list[Disabled]:
-    """Disable those of the endpoints that are enabled; the result has those that were.
+async def disable_endpoint(
+    db: Db,
+    endpoint_id: UUID,
+    reason: DisabledReason,
+    *,
+    updated_at: datetime,
+    failing_before: datetime | None,
+    now: datetime,
+) -> Disabled | None:
+    """Disable the endpoint; None if it was not enabled, or was changed since ``updated_at``.
 
-    ``failing_before``: only those without a successful attempt since then; None for all.
+    ``failing_before``: only without a successful attempt since then; None for any.
     """
-    rows = await db.fetch(
+    row = await db.fetchrow(
         f"""
         WITH disabled AS (
             UPDATE webhook_endpoints SET enabled = false, disabled_reason = $2, updated_at = $4
-             WHERE id = ANY($1::uuid[]) AND enabled AND ($3::timestamptz IS NULL OR failing_since <= $3)
+             WHERE id = $1 AND enabled AND updated_at = $5 AND ($3::timestamptz IS NULL OR failing_since <= $3)
             RETURNING {_COLUMNS}
         )
         SELECT d.*, p.slug AS project_slug,
@@ -211,12 +221,13 @@ async def disable_endpoints(
                       WHERE m.project_id = d.project_id AND m.role IN ('owner', 'admin') ORDER BY u.id) AS owners
           FROM disabled d JOIN projects p ON p.id = d.project_id
         """,  # noqa: S608  a constant
-        list(endpoint_ids),
+        endpoint_id,
         reason.value,
         failing_before,
         now,
+        updated_at,
     )
-    return [Disabled(_from_row(row), row["project_slug"], tuple(row["owners"])) for row in rows]
+    return None if row is None else Disabled(_from_row(row), row["project_slug"], tuple(row["owners"]))
 
 
 # -- secrets -------------------------------------------------------------------------------------------------------
@@ -257,7 +268,7 @@ async def load_targets(
     """
     rows = await db.fetch(
         """
-        SELECT w.id, w.project_id, w.url, w.enabled, s.version, s.encrypted_secret
+        SELECT w.id, w.project_id, w.url, w.enabled, w.updated_at, s.version, s.encrypted_secret
           FROM webhook_endpoints w
           JOIN webhook_secrets s ON s.endpoint_id = w.id
                                 AND (s.expires_at IS NULL OR s.expires_at > coalesce($2::timestamptz, now()))
@@ -268,7 +279,7 @@ async def load_targets(
     )
     targets: dict[UUID, Target] = {}
     for row in sorted(rows, key=lambda row: -row["version"]):
-        target = targets.get(row["id"], Target(row["project_id"], row["url"], row["enabled"], ()))
+        target = targets.get(row["id"], Target(row["project_id"], row["url"], row["enabled"], row["updated_at"], ()))
         bound = _bound_to(row["project_id"], row["id"], row["version"])
         try:
             secret = cipher.unseal(row["encrypted_secret"], bound, noun=f"the secrets of webhook {row['id']}")

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import structlog
@@ -33,32 +32,35 @@ class EndpointDisabler:
         self._mailer = mailer
         self._failing_for = failing_for
 
-    async def disable(self, endpoint_ids: Sequence[UUID], reason: DisabledReason) -> None:
-        """Disable those that are enabled (and, for FAILING, had no success for long enough), and send notices."""
+    async def disable(self, endpoint_id: UUID, reason: DisabledReason, *, updated_at: datetime) -> None:
+        """Disable the endpoint and send notices, unless it is disabled or was changed since ``updated_at``.
+
+        For FAILING, only an endpoint that had no success for long enough.
+        """
         now = utc_now()
         failing_before = now - self._failing_for if reason is DisabledReason.FAILING else None
         assert failpoints.hit("webhook.before_disable")
         async with self._pool.acquire() as db, db.transaction():
-            disabled = await webhooks.disable_endpoints(
-                db, endpoint_ids, reason, failing_before=failing_before, now=now
+            disabled = await webhooks.disable_endpoint(
+                db, endpoint_id, reason, updated_at=updated_at, failing_before=failing_before, now=now
             )
-            for one in disabled:
-                await audit.append(
-                    db,
-                    audit.SYSTEM,
-                    project_id=one.endpoint.scope.project_id,
-                    action="disabled",
-                    noun="webhook",
-                    object_id=ids.encode_id("whk", one.endpoint.id),
-                    changes={"enabled": False, "reason": reason.value},
-                    now=now,
-                )
+            if disabled is None:
+                return
+            await audit.append(
+                db,
+                audit.SYSTEM,
+                project_id=disabled.endpoint.scope.project_id,
+                action="disabled",
+                noun="webhook",
+                object_id=ids.encode_id("whk", endpoint_id),
+                changes={"enabled": False, "reason": reason.value},
+                now=now,
+            )
         assert failpoints.hit("webhook.disabled")
-        for one in disabled:
-            metrics.series(metrics.WEBHOOKS_DISABLED, reason.value).inc()
-            log.warning("webhook_disabled", webhook=ids.encode_id("whk", one.endpoint.id), reason=reason.value)
-            if self._mailer.is_configured:
-                self._mailer.start(self._mail(one, reason))
+        metrics.series(metrics.WEBHOOKS_DISABLED, reason.value).inc()
+        log.warning("webhook_disabled", webhook=ids.encode_id("whk", endpoint_id), reason=reason.value)
+        if self._mailer.is_configured:
+            self._mailer.start(self._mail(disabled, reason))
 
     async def _mail(self, disabled: Disabled, reason: DisabledReason) -> None:
         endpoint = disabled.endpoint

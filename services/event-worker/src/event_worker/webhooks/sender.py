@@ -146,9 +146,10 @@ class WebhookSender:
     async def _send(self, claimed: Claimed, target: Target | None) -> None:
         try:
             result, disabled = await self._attempt(claimed, target)
+            result = result._replace(endpoint_updated_at=None if target is None else target.updated_at)
             await self._results.submit(result)
-            if disabled is not None:
-                await self._disabler.disable([claimed.endpoint_id], disabled)
+            if disabled is not None and target is not None:
+                await self._disabler.disable(claimed.endpoint_id, disabled, updated_at=target.updated_at)
         except UNAVAILABLE_ERRORS as error:  # the lease expires, and the webhook is sent again
             log.warning("webhook_not_recorded", error=type(error).__name__)
         except Exception:
