@@ -224,7 +224,16 @@ def test_the_code_decides_whatever_the_status(code: int, outcome: Outcome, statu
     [
         ({"error_subcode": 33}, AuthFailed()),
         ({"message": "Unsupported post request. Object with ID '1' does not exist"}, AuthFailed()),
+        (
+            {
+                "message": "(#100) Object with ID '2045' does not exist, cannot be loaded due to missing permissions, or "
+                "does not support this operation"
+            },
+            AuthFailed(),
+        ),
+        ({"message": "(#100) Phone number ID 2045 does not exist"}, AuthFailed()),
         ({"error_subcode": 2494010}, Declined(Reason.INVALID_CONTENT)),
+        ({"message": "(#100) Param template['name'] does not exist"}, Declined(Reason.INVALID_CONTENT)),
     ],
 )
 def test_code_100_about_the_number_id_is_the_accounts(changes: dict[str, Any], outcome: Outcome) -> None:

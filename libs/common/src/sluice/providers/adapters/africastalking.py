@@ -39,7 +39,6 @@ from sluice.providers.contract import (
     ReceiptSource,
     TransportKind,
     UnsupportedMessageError,
-    WebhookEvent,
     WebhookReply,
     WebhookRequest,
 )
@@ -104,7 +103,7 @@ ERROR_CODES: Mapping[int, Refusal] = {
     403: RecipientRejected(Reason.INVALID_ADDRESS),  # InvalidPhoneNumber
     404: RecipientRejected(Reason.UNKNOWN_RECIPIENT),  # UnsupportedNumberType: not a mobile number
     405: _NO_BALANCE,  # InsufficientBalance
-    406: RecipientRejected(Reason.UNSUBSCRIBED),  # UserInBlacklist
+    406: Declined(Reason.BLOCKED),  # UserInBlacklist: for this sender only, and not always by the recipient
     407: Declined(Reason.UNSUPPORTED),  # CouldNotRoute: no route to this network
     409: Declined(Reason.POLICY),  # DoNotDisturbRejection: a transactional route of another provider may deliver
     500: ProviderFault(),  # InternalServerError
@@ -179,7 +178,7 @@ ASYNC_ERROR_CODES: Mapping[str, tuple[EventType, Reason]] = {
     "invalidlinkid": (EventType.FAILED, Reason.INVALID_CONTENT),
     "userisinactive": (EventType.BOUNCED, Reason.DISABLED),
     "useraccountsuspended": (EventType.BOUNCED, Reason.DISABLED),
-    "userinblacklist": (EventType.BOUNCED, Reason.UNSUBSCRIBED),
+    "userinblacklist": (EventType.BOUNCED, Reason.BLOCKED),
     "donotdisturbrejection": (EventType.BOUNCED, Reason.POLICY),
     "userindnd": (EventType.BOUNCED, Reason.POLICY),
     "notnetworksubscriber": (EventType.BOUNCED, Reason.UNKNOWN_RECIPIENT),
@@ -210,7 +209,7 @@ def parse_webhook(
     return WebhookReply(_receipt(fields, message_id, number) if message_id else ())
 
 
-def _receipt(fields: Mapping[str, str], message_id: str, number: str) -> list[WebhookEvent]:
+def _receipt(fields: Mapping[str, str], message_id: str, number: str) -> list[DeliveryReceipt]:
     status, failure = fields.get("status", ""), fields.get("failureReason", "")
     known = EVENT_TYPES.get(status.casefold())
     if known is None:
@@ -218,15 +217,16 @@ def _receipt(fields: Mapping[str, str], message_id: str, number: str) -> list[We
     if status.casefold() in ("rejected", "failed"):
         known = ASYNC_ERROR_CODES.get(failure.casefold(), known)
     event_type, reason = known
-    receipt = DeliveryReceipt(
-        receipt_id=f"{message_id}:{status}",
-        type=event_type,
-        provider_message_id=message_id,
-        recipient=number or None,
-        reason=reason,
-        detail=redact(" ".join(filter(None, [status, failure])), limit=500),
-    )
-    return [receipt, OptOut(number)] if reason is Reason.UNSUBSCRIBED and number else [receipt]
+    return [
+        DeliveryReceipt(
+            receipt_id=f"{message_id}:{status}",
+            type=event_type,
+            provider_message_id=message_id,
+            recipient=number or None,
+            reason=reason,
+            detail=redact(" ".join(filter(None, [status, failure])), limit=500),
+        )
+    ]
 
 
 AFRICASTALKING = Package(
