@@ -368,6 +368,7 @@ def test_a_reason_beside_a_success_changes_nothing() -> None:
 
 def test_an_opt_out() -> None:
     assert events({"senderId": "ACME", "phoneNumber": NUMBER}) == [OptOut(NUMBER)]
+    assert events({"senderId": "ACME", "phoneNumber": NUMBER.removeprefix("+")}) == [OptOut(NUMBER)]
 
 
 @pytest.mark.parametrize(
