@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from sluice.model.message import Channel, Email
 from sluice.model.outcome import (
     Accepted,
     AuthFailed,
@@ -17,11 +18,13 @@ from sluice.model.outcome import (
     Throttled,
     Unknown,
 )
+from sluice.model.suppression import known_address
 from sluice.providers.contract import (
     RECEIPT_TYPES,
     AnyPackage,
     DeliveryReceipt,
     InvalidReceiptSignatureError,
+    OptOut,
     OutboundMessage,
     TransportKind,
     WebhookEvent,
@@ -90,6 +93,8 @@ async def test_every_behaviour_has_its_outcome(
 
 def message_for(package: AnyPackage, **changes: Any) -> OutboundMessage:
     token = sample_of(package).access_token
+    if package.channels == (Channel.TELEGRAM,):
+        changes = {"recipient": "123456789", **changes}  # a chat
     return outbound(content_for(package), access_token=token, attempted_at=utc_now(), **changes)
 
 
@@ -129,6 +134,12 @@ def parse(dialect: Dialect, inbox: WebhookInbox, call: FakeRequest, base_url: st
     return list(reply.events)
 
 
+def _addresses(channel: Channel, message: OutboundMessage) -> set[str | None]:
+    content = message.content
+    named = (*content.to, *content.cc, *content.bcc) if isinstance(content, Email) else (message.recipient,)
+    return {known_address(channel, one) for one in named}
+
+
 @with_receipts
 async def test_every_genuine_receipt_is_believed_and_leads_to_its_attempt(
     dialect: Dialect, http: HttpTransport, inbox: WebhookInbox
@@ -143,6 +154,10 @@ async def test_every_genuine_receipt_is_believed_and_leads_to_its_attempt(
         one.reference == message.reference or one.provider_message_id in accepted.receipt_ids for one in receipts
     )
     assert {one.type for one in receipts} <= RECEIPT_TYPES
+    # A suppression is compared in the channel's own form of the recipient, such as +2348012345678.
+    channel = get_package(dialect.package).channels[0]
+    named = {event.recipient for event in found if isinstance(event, DeliveryReceipt | OptOut) and event.recipient}
+    assert {known_address(channel, one) for one in named} <= _addresses(channel, message)
 
 
 @pytest.mark.parametrize("forgery", Forgery)

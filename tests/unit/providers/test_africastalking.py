@@ -25,6 +25,7 @@ from sluice.model.outcome import (
 )
 from sluice.model.reasons import Reason
 from sluice.model.state import EventType
+from sluice.model.suppression import suppression_reason
 from sluice.providers.adapters.africastalking import AfricasTalkingCredentials, build, classify, parse_webhook
 from sluice.providers.contract import DeliveryReceipt, InboundMessage, OptOut, UnsupportedMessageError, WebhookRequest
 from tests.unit.providers.examples import HIDDEN, Sample, a_receipt, an_email, an_sms, outbound
@@ -157,7 +158,7 @@ RECIPIENT_CODES: list[tuple[int, str, Refusal]] = [
     (403, "InvalidPhoneNumber", RecipientRejected(Reason.INVALID_ADDRESS)),
     (404, "UnsupportedNumberType", RecipientRejected(Reason.UNKNOWN_RECIPIENT)),
     (405, "InsufficientBalance", NO_BALANCE),
-    (406, "UserInBlacklist", RecipientRejected(Reason.UNSUBSCRIBED)),
+    (406, "UserInBlacklist", Declined(Reason.BLOCKED)),
     (407, "CouldNotRoute", Declined(Reason.UNSUPPORTED)),
     (409, "DoNotDisturbRejection", Declined(Reason.POLICY)),
     (500, "InternalServerError", ProviderFault()),
@@ -346,11 +347,11 @@ def test_every_failure_reason(failure: str, kind: EventType, reason: Reason, sta
 
 
 @pytest.mark.parametrize("failure", ["UserInBlackList", "UserInBlacklist"])
-def test_a_block_listed_recipient_has_opted_out(failure: str) -> None:
-    receipt, opt_out = events({**FAILED, "failureReason": failure})
+def test_the_block_list_of_a_sender_suppresses_no_number(failure: str) -> None:
+    (receipt,) = events({**FAILED, "failureReason": failure})
 
-    assert (receipt.type, receipt.reason) == (EventType.BOUNCED, Reason.UNSUBSCRIBED)
-    assert opt_out == OptOut(NUMBER)
+    assert (receipt.type, receipt.reason) == (EventType.BOUNCED, Reason.BLOCKED)
+    assert suppression_reason(receipt.type, receipt.reason) is None
 
 
 def test_a_reason_that_is_not_known_leaves_the_status() -> None:
@@ -367,6 +368,7 @@ def test_a_reason_beside_a_success_changes_nothing() -> None:
 
 def test_an_opt_out() -> None:
     assert events({"senderId": "ACME", "phoneNumber": NUMBER}) == [OptOut(NUMBER)]
+    assert events({"senderId": "ACME", "phoneNumber": NUMBER.removeprefix("+")}) == [OptOut(NUMBER)]
 
 
 @pytest.mark.parametrize(

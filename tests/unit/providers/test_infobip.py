@@ -391,7 +391,7 @@ def test_a_report_is_understood() -> None:
             type=EventType.BOUNCED,
             reference="att_42",
             provider_message_id="att_42",
-            recipient="2348012345678",
+            recipient="+2348012345678",
             occurred_at=datetime(2026, 1, 2, 15, 0, 4, 120000, tzinfo=UTC),
             reason=Reason.UNKNOWN_RECIPIENT,
             detail="STATUS EC_ERROR Error text",
@@ -509,7 +509,7 @@ def test_an_opt_out_is_stored_beside_the_bounce(error: int) -> None:
 
     assert isinstance(receipt, DeliveryReceipt)
     assert (receipt.type, receipt.reason) == (EventType.BOUNCED, Reason.UNSUBSCRIBED)
-    assert opt_out == OptOut("2348012345678")
+    assert opt_out == OptOut("+2348012345678")
 
 
 @pytest.mark.parametrize(("code", "group", "kind"), [(5, 3, EventType.DELIVERED), (26, 1, EventType.SENT)])

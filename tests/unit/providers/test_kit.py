@@ -23,7 +23,7 @@ from sluice.providers.contract import Credentials, InvalidReceiptSignatureError
 from sluice.providers.kit.credentials import WebhookToken
 from sluice.providers.kit.error_table import ErrorTable, reason_of, rows
 from sluice.providers.kit.requests import basic
-from sluice.providers.kit.responses import exact_json_object, identifier, object_of, xml_texts
+from sluice.providers.kit.responses import exact_json_object, identifier, number_of, object_of, xml_texts
 from sluice.providers.kit.signatures import require_match, verify_hmac_sha256, verify_url_token, with_url_token
 from sluice.providers.kit.times import parse_http_date, parse_iso_time, parse_unix_time
 from tests.unit.providers.examples import a_receipt
@@ -216,3 +216,21 @@ def test_what_is_an_identifier(value: str) -> None:
 )
 def test_texts_of_xml(content: bytes, expected: dict[str, str]) -> None:
     assert xml_texts(content) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        ("+2348012345678", "+2348012345678"),
+        ("2348012345678", "+2348012345678"),
+        (" 2348012345678", "+2348012345678"),  # the plus sign of a form that was not encoded
+        ("12345", "12345"),
+        ("08012345678", "08012345678"),
+        ("ACME", "ACME"),
+        ("2f6c3f5e-8f0c-4d0b-9a38-0d3c1f5b7a11", "2f6c3f5e-8f0c-4d0b-9a38-0d3c1f5b7a11"),
+        ("", None),
+        (2348012345678, None),
+    ],
+)
+def test_a_number_has_the_form_of_its_channel(value: object, number: str | None) -> None:
+    assert number_of(value) == number

@@ -224,7 +224,16 @@ def test_the_code_decides_whatever_the_status(code: int, outcome: Outcome, statu
     [
         ({"error_subcode": 33}, AuthFailed()),
         ({"message": "Unsupported post request. Object with ID '1' does not exist"}, AuthFailed()),
+        (
+            {
+                "message": "(#100) Object with ID '2045' does not exist, cannot be loaded due to missing permissions, "
+                "or does not support this operation"
+            },
+            AuthFailed(),
+        ),
+        ({"message": "(#100) Phone number ID 2045 does not exist"}, AuthFailed()),
         ({"error_subcode": 2494010}, Declined(Reason.INVALID_CONTENT)),
+        ({"message": "(#100) Param template['name'] does not exist"}, Declined(Reason.INVALID_CONTENT)),
     ],
 )
 def test_code_100_about_the_number_id_is_the_accounts(changes: dict[str, Any], outcome: Outcome) -> None:
@@ -434,7 +443,7 @@ def test_a_status_is_understood() -> None:
         type=EventType.FAILED,
         reference="msg_01",
         provider_message_id="wamid.TEST1",
-        recipient="15557654321",
+        recipient="+15557654321",
         occurred_at=AT,
         reason=Reason.UNKNOWN_RECIPIENT,
         detail="failed 131026 Undeliverable not to <number>",
@@ -572,9 +581,9 @@ def test_without_the_business_accounts_id_the_number_alone_decides() -> None:
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
-        (an_inbound(), InboundMessage("wamid.IN1", "15557654321", "STOP 🙂", "15550001111", AT)),
-        (an_inbound(type="image", text=None), InboundMessage("wamid.IN1", "15557654321", "", "15550001111", AT)),
-        (an_inbound(timestamp="soon"), InboundMessage("wamid.IN1", "15557654321", "STOP 🙂", "15550001111", None)),
+        (an_inbound(), InboundMessage("wamid.IN1", "+15557654321", "STOP 🙂", "+15550001111", AT)),
+        (an_inbound(type="image", text=None), InboundMessage("wamid.IN1", "+15557654321", "", "+15550001111", AT)),
+        (an_inbound(timestamp="soon"), InboundMessage("wamid.IN1", "+15557654321", "STOP 🙂", "+15550001111", None)),
         (an_inbound(id=None), None),
         (an_inbound(**{"from": None}), None),
         ("x", None),

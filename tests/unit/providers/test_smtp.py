@@ -420,7 +420,7 @@ def test_the_rest_of_a_divided_mail_asks_for_smtputf8_as_its_header_does(fields:
     assert request.utf8
 
 
-def test_a_blind_copy_that_is_left_out_asks_for_nothing() -> None:
+def test_a_blind_copy_outside_the_envelope_asks_for_nothing() -> None:
     mail = an_email(to=("ben@example.org",), bcc=("аня@example.org",))
 
     request = build(outbound(mail, envelope=("ben@example.org",)), SmtpCredentials(host="mx"))

@@ -327,7 +327,7 @@ def test_a_signed_receipt_is_understood() -> None:
             receipt_id="3017:delivered",
             type=EventType.DELIVERED,
             provider_message_id="3017",
-            recipient="2348012345678",
+            recipient="+2348012345678",
             detail="DELIVERED | Message delivered to handset",
         )
     ]
@@ -385,7 +385,7 @@ def test_an_id_beyond_64_bits_is_kept_whole() -> None:
 def test_an_inbound_message() -> None:
     body = event("Received", type="inbound", message_id="77", sender="2348012345678", receiver="ACME", message="STOP")
 
-    assert events(body) == [InboundMessage("77", "2348012345678", "STOP", "ACME")]
+    assert events(body) == [InboundMessage("77", "+2348012345678", "STOP", "ACME")]
 
 
 @pytest.mark.parametrize(

@@ -56,11 +56,9 @@ class HttpTransport:
     ) -> httpx.Response:
         """Send the request exactly once, never follow a redirect, read at most 64 KiB of the response.
 
-        ``deadline``: seconds for everything. The request's extension ``timeout``, of httpx's form, may name a ``read``
-        timeout that is longer than the transport's. Raises NotSentError or NoAnswerError."""
+        ``deadline``: seconds for everything. Raises NotSentError or NoAnswerError."""
         written = False
-        timeout = max(self._timeout, request.extensions.get("timeout", {}).get("read", 0.0))
-        seconds = min(deadline, timeout + len(request.content) / _LEAST_UPLOAD_RATE)
+        seconds = min(deadline, self._limit(request))
         on_progress(seconds)
         try:
             with Deadline(seconds):
@@ -93,6 +91,12 @@ class HttpTransport:
                         connection.close()
         except (aiohttp.ClientError, HttpProcessingError, OSError, ValueError) as error:  # TimeoutError is an OSError
             raise (NoAnswerError if written else NotSentError)(describe_error(error)) from error
+
+    def _limit(self, request: httpx.Request) -> float:
+        """Seconds that the call may take. The request's ``timeout`` extension, of httpx's form, may name a ``read``
+        timeout that is longer than the transport's."""
+        named: float = request.extensions.get("timeout", {}).get("read", 0.0)
+        return max(self._timeout, named) + len(request.content) / _LEAST_UPLOAD_RATE
 
     async def _connect(self, origin: URL) -> aiohttp.connector.Connection:
         key = self._origins.get(origin)

@@ -40,8 +40,8 @@ class TransportSettings(OutgoingSettings, frozen=True, extra="forbid", allow_inf
     http_timeout: float = Field(
         10.0,
         gt=0,
-        description="longest HTTP call, unless its package needs longer; a request with a large body gets a second more "
-        "for each 64 KiB",
+        description="longest HTTP call, unless its package needs longer; a request with a large body gets a second "
+        "more for each 64 KiB",
     )
     smtp_connect_timeout: float = Field(
         10.0, gt=0, description="SMTP: longest connection to an address of the server, and longest TLS handshake"

@@ -39,7 +39,6 @@ from sluice.providers.contract import (
     ReceiptSource,
     TransportKind,
     UnsupportedMessageError,
-    WebhookEvent,
     WebhookReply,
     WebhookRequest,
 )
@@ -47,7 +46,7 @@ from sluice.providers.kit.credentials import BASE_URL, HeaderSecret, WebhookToke
 from sluice.providers.kit.error_table import ErrorTable, fill
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import endpoint, post_form
-from sluice.providers.kit.responses import describe, identifier, json_object, retry_after, text_of
+from sluice.providers.kit.responses import describe, identifier, json_object, number_of, retry_after, text_of
 from sluice.providers.kit.signatures import token_sample, verify_url_token
 from sluice.providers.kit.times import parse_iso_time
 
@@ -104,7 +103,7 @@ ERROR_CODES: Mapping[int, Refusal] = {
     403: RecipientRejected(Reason.INVALID_ADDRESS),  # InvalidPhoneNumber
     404: RecipientRejected(Reason.UNKNOWN_RECIPIENT),  # UnsupportedNumberType: not a mobile number
     405: _NO_BALANCE,  # InsufficientBalance
-    406: RecipientRejected(Reason.UNSUBSCRIBED),  # UserInBlacklist
+    406: Declined(Reason.BLOCKED),  # UserInBlacklist: for this sender only, and not always by the recipient
     407: Declined(Reason.UNSUPPORTED),  # CouldNotRoute: no route to this network
     409: Declined(Reason.POLICY),  # DoNotDisturbRejection: a transactional route of another provider may deliver
     500: ProviderFault(),  # InternalServerError
@@ -179,7 +178,7 @@ ASYNC_ERROR_CODES: Mapping[str, tuple[EventType, Reason]] = {
     "invalidlinkid": (EventType.FAILED, Reason.INVALID_CONTENT),
     "userisinactive": (EventType.BOUNCED, Reason.DISABLED),
     "useraccountsuspended": (EventType.BOUNCED, Reason.DISABLED),
-    "userinblacklist": (EventType.BOUNCED, Reason.UNSUBSCRIBED),
+    "userinblacklist": (EventType.BOUNCED, Reason.BLOCKED),
     "donotdisturbrejection": (EventType.BOUNCED, Reason.POLICY),
     "userindnd": (EventType.BOUNCED, Reason.POLICY),
     "notnetworksubscriber": (EventType.BOUNCED, Reason.UNKNOWN_RECIPIENT),
@@ -201,16 +200,16 @@ def parse_webhook(
         fields = dict(parse_qsl(request.body.decode(), keep_blank_values=True, errors="strict", max_num_fields=100))
     except ValueError:  # not UTF-8, or more fields than any callback has
         return WebhookReply()
-    number, message_id = fields.get("phoneNumber", ""), identifier(fields.get("id"))
+    number, message_id = number_of(fields.get("phoneNumber")), identifier(fields.get("id"))
     if fields.get("senderId") and number and "status" not in fields:
         return WebhookReply([OptOut(number)])
-    if fields.get("from") and message_id and "text" in fields:
-        at = parse_iso_time(fields.get("date"))
-        return WebhookReply([InboundMessage(message_id, fields["from"], fields["text"], fields.get("to"), at)])
+    if (sender := number_of(fields.get("from"))) and message_id and "text" in fields:
+        to, at = number_of(fields.get("to")), parse_iso_time(fields.get("date"))
+        return WebhookReply([InboundMessage(message_id, sender, fields["text"], to, at)])
     return WebhookReply(_receipt(fields, message_id, number) if message_id else ())
 
 
-def _receipt(fields: Mapping[str, str], message_id: str, number: str) -> list[WebhookEvent]:
+def _receipt(fields: Mapping[str, str], message_id: str, number: str | None) -> list[DeliveryReceipt]:
     status, failure = fields.get("status", ""), fields.get("failureReason", "")
     known = EVENT_TYPES.get(status.casefold())
     if known is None:
@@ -218,15 +217,16 @@ def _receipt(fields: Mapping[str, str], message_id: str, number: str) -> list[We
     if status.casefold() in ("rejected", "failed"):
         known = ASYNC_ERROR_CODES.get(failure.casefold(), known)
     event_type, reason = known
-    receipt = DeliveryReceipt(
-        receipt_id=f"{message_id}:{status}",
-        type=event_type,
-        provider_message_id=message_id,
-        recipient=number or None,
-        reason=reason,
-        detail=redact(" ".join(filter(None, [status, failure])), limit=500),
-    )
-    return [receipt, OptOut(number)] if reason is Reason.UNSUBSCRIBED and number else [receipt]
+    return [
+        DeliveryReceipt(
+            receipt_id=f"{message_id}:{status}",
+            type=event_type,
+            provider_message_id=message_id,
+            recipient=number,
+            reason=reason,
+            detail=redact(" ".join(filter(None, [status, failure])), limit=500),
+        )
+    ]
 
 
 AFRICASTALKING = Package(

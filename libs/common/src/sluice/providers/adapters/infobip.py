@@ -54,7 +54,7 @@ from sluice.providers.kit.credentials import BASE_URL, HeaderSecret, WebhookToke
 from sluice.providers.kit.error_table import ErrorTable, fill
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import basic, endpoint, post_json
-from sluice.providers.kit.responses import describe, dump_json, identifier, json_object, text_of
+from sluice.providers.kit.responses import describe, dump_json, identifier, json_object, number_of, text_of
 from sluice.providers.kit.signatures import json_sample, require_match, token_sample, verify_url_token, with_url_token
 from sluice.providers.kit.times import parse_iso_time
 
@@ -192,7 +192,7 @@ def _verify(request: WebhookRequest, credentials: InfobipCredentials) -> None:
 
 def _events(result: Mapping[str, Any]) -> list[WebhookEvent]:
     status, error = _object(result.get("status")), _object(result.get("error"))
-    message_id, recipient = identifier(result.get("messageId")), text_of(result.get("to"))
+    message_id, recipient = identifier(result.get("messageId")), number_of(result.get("to"))
     code, group, error_code = _number(status.get("id")), _number(status.get("groupId")), _number(error.get("id"))
     known = EVENT_TYPES.get(code) or GROUP_EVENT_TYPES.get(group)
     if message_id is None or known is None or code == DUPLICATE:

@@ -93,6 +93,10 @@ _ERRORS = ErrorTable(ERROR_CODES, STATUS_FALLBACK)
 _OWN_FAULTS = ErrorTable(ERROR_CODES, {**STATUS_FALLBACK, **dict.fromkeys(range(500, 600), ProviderFault())})
 _TRANSIENT = ErrorTable(ERROR_CODES, dict.fromkeys(range(400, 600), ProviderFault()))
 _NO_SUCH_OBJECT = 33  # also the error_subcode of code 100: the phone number id is wrong, or out of the token's reach
+_ABOUT_OBJECT = re.compile(
+    r"unsupported post request|(object|phone number)( with)? id\b.{0,100}(not exist|missing permission|lacks access)",
+    re.IGNORECASE,
+)
 
 
 def classify(response: httpx.Response) -> Outcome:
@@ -103,7 +107,7 @@ def classify(response: httpx.Response) -> Outcome:
     error = error_of(json_object(response.content))
     code = code_of(error)
     words = words_of(error)
-    if code == 100 and (error.get("error_subcode") == _NO_SUCH_OBJECT or "unsupported post request" in words.lower()):
+    if code == 100 and (error.get("error_subcode") == _NO_SUCH_OBJECT or _ABOUT_OBJECT.search(words)):
         code = _NO_SUCH_OBJECT
     table = _TRANSIENT if error.get("is_transient") is True else _OWN_FAULTS if error else _ERRORS
     return table.outcome(response, code, words, wait=_wait(response) if code in RATE_CODES else None)

@@ -127,13 +127,11 @@ ERROR_TEXTS: Mapping[tuple[int, str], Refusal] = {
 }
 # 400 stands for everything: other words move the message to the next provider. 500 and 504 come from a proxy.
 STATUS_FALLBACK: Mapping[int, Refusal] = {
-    400: ProviderFault(),
+    **rows(ProviderFault(), 400, 502, 503),
     **rows(AuthFailed(), 401, 403),
     404: AuthFailed(),  # another address, or not this wrapper
     413: Declined(Reason.TOO_LARGE),
     429: Throttled(),
-    502: ProviderFault(),
-    503: ProviderFault(),
 }
 _ERRORS = ErrorTable(ERROR_TEXTS, STATUS_FALLBACK)
 
@@ -248,6 +246,5 @@ SIGNAL = Package(
     docs_url="https://bbernhard.github.io/signal-cli-rest-api/",
     receipts=ReceiptSource.WEBHOOK,
     concurrency=4,  # every message is encrypted by one Java process
-    # Without json-rpc each message has a process, which the container ends after 120 s (SIGNAL_CLI_CMD_TIMEOUT).
-    http_timeout=lambda account: 60.0 if account.mode == "json-rpc" else 130.0,
+    http_timeout=lambda account: 60.0 if account.mode == "json-rpc" else 130.0,  # a process of its own has 120 s
 )

@@ -46,7 +46,7 @@ from sluice.providers.kit.credentials import WebhookToken
 from sluice.providers.kit.error_table import ErrorTable
 from sluice.providers.kit.redaction import redact
 from sluice.providers.kit.requests import encode_form, endpoint, post
-from sluice.providers.kit.responses import dump_json, identifier, text_of, xml_texts
+from sluice.providers.kit.responses import dump_json, identifier, number_of, text_of, xml_texts
 from sluice.providers.kit.signatures import token_sample, verify_url_token
 from sluice.providers.kit.sigv4 import sign_v4
 from sluice.providers.kit.times import parse_iso_time
@@ -173,7 +173,7 @@ def _events(entry: Mapping[str, Any], success_means: str) -> list[WebhookEvent]:
     notification, delivery, status = entry.get("notification"), entry.get("delivery"), entry.get("status")
     if not isinstance(notification, dict) or not isinstance(delivery, dict) or status not in ("SUCCESS", "FAILURE"):
         return []
-    message_id, recipient = identifier(notification.get("messageId")), text_of(delivery.get("destination"))
+    message_id, recipient = identifier(notification.get("messageId")), number_of(delivery.get("destination"))
     if message_id is None:
         return []
     words = text_of(delivery.get("providerResponse"), 500) or ""

@@ -53,6 +53,7 @@ from sluice.providers.kit.responses import (
     describe,
     exact_json_object,
     identifier,
+    number_of,
     retry_after,
     text_of,
 )
@@ -173,10 +174,9 @@ def parse_webhook(
     event = exact_json_object(request.body)
     if _message_id(event) is None and isinstance(event.get("data"), dict):
         event = event["data"]
-    message_id, kind = _message_id(event), event.get("type") or "outbound"
-    if kind == "inbound" and message_id and (sender := text_of(event.get("sender"))):
-        text, recipient = text_of(event.get("message"), 4096) or "", text_of(event.get("receiver"))
-        return WebhookReply([InboundMessage(message_id, sender, text, recipient)])
+    message_id, kind, recipient = _message_id(event), event.get("type") or "outbound", number_of(event.get("receiver"))
+    if kind == "inbound" and message_id and (sender := number_of(event.get("sender"))):
+        return WebhookReply([InboundMessage(message_id, sender, text_of(event.get("message"), 4096) or "", recipient)])
     words = [text_of(event.get(name)) or "" for name in ("status", "messagestate")]
     status = next((word for word in map(_status, words) if word in EVENT_TYPES), None)
     if kind != "outbound" or message_id is None or status is None:
@@ -188,7 +188,7 @@ def parse_webhook(
                 receipt_id=f"{message_id}:{status}",
                 type=event_type,
                 provider_message_id=message_id,
-                recipient=text_of(event.get("receiver")),
+                recipient=recipient,
                 reason=reason,
                 detail=redact(" ".join(filter(None, [words[0] or words[1], note])), limit=500),
             )

@@ -17,6 +17,7 @@ from sluice.providers.kit.times import parse_http_date
 MIN_RETRY_AFTER = timedelta(seconds=1)
 MAX_RETRY_AFTER = timedelta(hours=1)  # also the wait after a used-up quota, which names no time
 _MAX_DEPTH = 20
+_NUMBER = re.compile(r"\+?([1-9][0-9]{6,14})")  # of international form; with fewer digits it is a short code
 _IDENTIFIER = re.compile(r"[!-~]{1,200}")
 
 
@@ -71,6 +72,16 @@ def identifier(value: object) -> str | None:
 def text_of(value: object, limit: int = 320) -> str | None:
     """``value`` if it is a text and not empty, cut at ``limit`` characters."""
     return value[:limit] if isinstance(value, str) and value else None
+
+
+def number_of(value: object) -> str | None:
+    """A telephone number as Sluice writes it, with a plus sign (E.164), however the provider does.
+
+    Every other text stays as it is: a short code, a sender's name, an id. None for what is no text, or empty.
+    """
+    text = text_of(value)
+    digits = _NUMBER.fullmatch(text.strip()) if text else None
+    return f"+{digits[1]}" if digits else text
 
 
 def xml_texts(content: bytes) -> dict[str, str]:

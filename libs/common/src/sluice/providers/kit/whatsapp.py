@@ -34,7 +34,7 @@ from sluice.providers.contract import (
 )
 from sluice.providers.kit.error_table import reason_of, rows
 from sluice.providers.kit.redaction import redact
-from sluice.providers.kit.responses import dump_json, json_object, object_of, text_of
+from sluice.providers.kit.responses import dump_json, json_object, number_of, object_of, text_of
 from sluice.providers.kit.times import parse_unix_time
 
 _WAMID = re.compile(r"[!-~]{1,500}")
@@ -198,7 +198,7 @@ def _receipts(status: Mapping[str, Any], event_types: Mapping[str, tuple[EventTy
             type=type_,
             reference=text_of(status.get("biz_opaque_callback_data"), 512),
             provider_message_id=wamid,
-            recipient=text_of(status.get("recipient_id")),
+            recipient=number_of(status.get("recipient_id")),
             occurred_at=_time(status.get("timestamp")),
             reason=_reason(code) if type_ is EventType.FAILED else None,
             detail=redact(" ".join(filter(None, [word, str(code or ""), words_of(error)])), limit=500),
@@ -212,14 +212,14 @@ def _reason(code: int | None) -> Reason:
 
 
 def _inbound(message: Mapping[str, Any], sender: Mapping[str, Any]) -> InboundMessage | None:
-    wamid, writer = _wamid(message), text_of(message.get("from"))
+    wamid, writer = _wamid(message), number_of(message.get("from"))
     if wamid is None or writer is None:
         return None
     return InboundMessage(
         inbound_id=wamid,
         sender=writer,
         text=text_of(object_of(message, "text").get("body"), 4096) or "",
-        recipient=text_of(sender.get("display_phone_number")),
+        recipient=number_of(sender.get("display_phone_number")),
         occurred_at=_time(message.get("timestamp")),
     )
 
