@@ -4169,6 +4169,26 @@ export interface components {
             } | null;
             /** Image */
             image?: string | null;
+            /** @default {} */
+            platform: components["schemas"]["PushPlatforms"] | null;
+        };
+        /**
+         * PushPlatforms
+         * @description What only one kind of device gets: fields of FCM's `AndroidConfig`, `ApnsConfig` and `WebpushConfig`.
+         */
+        PushPlatforms: {
+            /** Android */
+            android?: {
+                [key: string]: unknown;
+            } | null;
+            /** Apns */
+            apns?: {
+                [key: string]: unknown;
+            } | null;
+            /** Webpush */
+            webpush?: {
+                [key: string]: unknown;
+            } | null;
         };
         /**
          * PushRequest
@@ -4217,7 +4237,8 @@ export interface components {
             subject?: string | null;
             /**
              * @default {
-             *       "data": {}
+             *       "data": {},
+             *       "platform": {}
              *     }
              */
             channel_options: components["schemas"]["PushOptions"] | null;
