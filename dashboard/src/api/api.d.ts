@@ -3332,6 +3332,7 @@ export interface components {
                 [key: string]: unknown;
             } | null;
             template: components["schemas"]["TemplateReference"] | null;
+            /** @description The one that took it. Null: none has, or not yet. */
             provider: components["schemas"]["ProviderReference"] | null;
             /** Attempts */
             attempts: number;
@@ -3376,6 +3377,7 @@ export interface components {
                 [key: string]: unknown;
             } | null;
             template: components["schemas"]["TemplateReference"] | null;
+            /** @description The one that took it. Null: none has, or not yet. */
             provider: components["schemas"]["ProviderReference"] | null;
             /** Attempts */
             attempts: number;

@@ -816,7 +816,7 @@ class MessageSummary(_Response):
     tags: list[str]
     metadata: dict[str, Any] | None
     template: TemplateReference | None
-    provider: ProviderReference | None
+    provider: ProviderReference | None = Field(description="The one that took it. Null: none has, or not yet.")
     attempts: int
     failed_over: bool
     possible_duplicate: bool
