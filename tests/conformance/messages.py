@@ -66,6 +66,14 @@ def push_messages() -> SearchStrategy[OutboundMessage]:
         text=st.none() | LONG_TEXTS,
         image=st.none() | st.just("https://example.test/ä.png"),
         data=st.dictionaries(TEXTS, TEXTS, max_size=5),
+        platform=st.fixed_dictionaries(
+            {},
+            optional={
+                "android": st.fixed_dictionaries({"priority": st.sampled_from(("HIGH", "NORMAL"))}),
+                "apns": st.fixed_dictionaries({"payload": st.just({"aps": {"badge": 3}})}),
+                "webpush": st.fixed_dictionaries({"headers": st.just({"Urgency": "high"})}),
+            },
+        ),
     )
     tokens = st.from_regex(r"\A[0-9A-Za-z_-]{22}:[0-9A-Za-z_-]{40,134}\Z")
     topics = st.from_regex(r"\Atopic:[a-zA-Z0-9._~%-]{1,60}\Z")

@@ -62,6 +62,80 @@ async def detail(gateway, message_id):
     return answer.json()
 
 
+async def provider_of(gateway, message_id):
+    """Of the message, which the list shows as the message itself does."""
+    listed_ones = (await gateway.ask("GET", "/v1/messages")).json()["data"]
+    [row] = [one for one in listed_ones if one["id"] == message_id]
+    message = await detail(gateway, message_id)
+    assert row["provider"] == message["provider"]
+    return None if row["provider"] is None else row["provider"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "taken"),
+    [
+        ([], None),
+        (["accepted"], "first"),
+        (["provider_fault"], None),
+        (["recipient_rejected"], None),
+        (["unknown"], None),
+        (["provider_fault", "accepted"], "second"),
+        (["unknown", "accepted"], "second"),
+        (["provider_fault", "throttled"], None),
+    ],
+)
+async def test_the_provider_of_a_message_is_the_one_that_took_it(gateway, attempted, outcomes, taken):
+    providers = await with_providers(gateway, "first", "second")
+    message_id = await send(gateway)
+    await attempted(message_id, *zip(providers, outcomes, strict=False))
+
+    assert await provider_of(gateway, message_id) == taken
+
+
+@pytest.mark.parametrize("state", ["FAILED", "EXPIRED", "UNCONFIRMED"])
+async def test_a_message_that_none_took_has_no_provider_when_it_has_ended(gateway, attempted, state):
+    first, second = await with_providers(gateway, "first", "second")
+    message_id = await send(gateway)
+    await attempted(message_id, (first, "unknown"), (second, "provider_fault"))
+    await gateway.pool.execute("UPDATE deliveries SET state = $1, in_flight = false, due_at = NULL", state)
+
+    assert await provider_of(gateway, message_id) is None
+
+
+async def test_a_call_that_has_begun_makes_no_provider(gateway, store):
+    first, *_ = await with_providers(gateway, "first", "second")
+    message_id = await send(gateway)
+    row = await gateway.pool.fetchrow("SELECT id, project_id FROM deliveries")
+    assert await store.claim(a_claim(row["id"], 1, provider_id=first, project_id=row["project_id"])) == [row["id"]]
+
+    assert await provider_of(gateway, message_id) is None
+
+
+@pytest.mark.parametrize("type_", [EventType.DELIVERED, EventType.BOUNCED, EventType.SOFT_BOUNCE, EventType.OPENED])
+async def test_a_receipt_for_an_unknown_attempt_shows_who_took_it(gateway, store, attempted, type_):
+    """Also where another provider was called since."""
+    first, second = await with_providers(gateway, "first", "second")
+    message_id = await send(gateway)
+    delivery_id = await attempted(message_id, (first, "unknown"), (second, "provider_fault"))
+    receipt = ReceiptEntry(
+        **{"delivery_id": delivery_id, "attempt": 1, "provider_id": first, "receipt_id": "r"},
+        **{"type": type_, "occurred_at": after(30)},
+    )
+    async with store.rows_of(await gateway.pool.fetchval("SELECT id FROM projects")) as db:
+        await receipts.apply(db, [receipt], now=after(30), outbox_retry_after=seconds(10))
+
+    assert await provider_of(gateway, message_id) == "first"
+
+
+async def test_a_provider_that_took_a_message_keeps_it_when_its_receipt_says_failed(gateway, attempted):
+    [first] = await with_providers(gateway, "first")
+    message_id = await send(gateway)
+    await attempted(message_id, (first, "accepted"))
+    await gateway.pool.execute("UPDATE deliveries SET state = 'FAILED'")
+
+    assert await provider_of(gateway, message_id) == "first"
+
+
 async def test_each_attempt_has_its_outcome_its_answer_its_decision_and_its_receipts(gateway, store, attempted):
     first, second = await with_providers(gateway, "first", "second")
     message_id = await send(gateway)

@@ -80,7 +80,7 @@ async def test_a_row_shows_what_the_message_has(store):
         '{"order":7}',
         "s@example.com",
     )
-    assert (row.state, row.attempts, row.provider_id) == (State.QUEUED, 0, None)
+    assert (row.state, row.attempts, row.taken_by) == (State.QUEUED, 0, None)
 
 
 async def test_filters_find_what_fits_and_nothing_else(store):

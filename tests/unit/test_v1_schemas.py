@@ -181,6 +181,12 @@ def test_a_request_of_the_contract_is_accepted(body):
         (a_push(text=None, subject=None), "text"),
         (a_push(channel_options={"data": {"sms": 1}}), "channel_options.data.sms"),
         (a_push(channel_options={"data": {"push": 1}}), "channel_options.data.push"),
+        (a_push(channel_options={"platform": "android"}), "channel_options.platform"),
+        (a_push(channel_options={"platform": {"android": "high"}}), "channel_options.platform.android"),
+        (a_push(channel_options={"platform": {"huawei": {}}}), "channel_options.platform.huawei"),
+        (a_push(channel_options={"platform": {"token": "x"}}), "channel_options.platform.token"),
+        (a_push(channel_options={"platform": {"apns": {"a": "x" * 16_385}}}), "channel_options.platform.apns"),
+        (a_push(text=None, subject=None, channel_options={"platform": {"apns": {"a": 1}}}), "text"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -829,8 +835,24 @@ HELLO = Attachment(filename="a.txt", content_type="text/plain", sha256=hashlib.s
             a_push(subject="Ho", text="Hi", channel_options={"data": {"a": ""}}),
             Push(title="Ho", text="Hi", data={"a": ""}),
         ),
+        (
+            a_push(
+                subject=None,
+                text="Hi",
+                channel_options={
+                    "platform": {
+                        "android": {"priority": "high", "ttl": None},
+                        "apns": {"payload": {"aps": {"badge": 3}}},
+                    }
+                },
+            ),
+            Push(
+                text="Hi",
+                platform={"android": {"priority": "high"}, "apns": {"payload": {"aps": {"badge": 3}}}},
+            ),
+        ),
     ],
-    ids=["email", "sms", "whatsapp text", "whatsapp template", "telegram", "push"],
+    ids=["email", "sms", "whatsapp text", "whatsapp template", "telegram", "push", "push with platforms"],
 )
 def test_a_worker_reads_the_requested_content(body, content):
     assert content_adapter.validate_json(accepted(as_json(body)).content) == content

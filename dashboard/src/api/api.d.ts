@@ -3332,6 +3332,7 @@ export interface components {
                 [key: string]: unknown;
             } | null;
             template: components["schemas"]["TemplateReference"] | null;
+            /** @description The one that took it. Null: none has, or not yet. */
             provider: components["schemas"]["ProviderReference"] | null;
             /** Attempts */
             attempts: number;
@@ -3376,6 +3377,7 @@ export interface components {
                 [key: string]: unknown;
             } | null;
             template: components["schemas"]["TemplateReference"] | null;
+            /** @description The one that took it. Null: none has, or not yet. */
             provider: components["schemas"]["ProviderReference"] | null;
             /** Attempts */
             attempts: number;
@@ -4169,6 +4171,26 @@ export interface components {
             } | null;
             /** Image */
             image?: string | null;
+            /** @default {} */
+            platform: components["schemas"]["PushPlatforms"] | null;
+        };
+        /**
+         * PushPlatforms
+         * @description What only one kind of device gets: fields of FCM's `AndroidConfig`, `ApnsConfig` and `WebpushConfig`.
+         */
+        PushPlatforms: {
+            /** Android */
+            android?: {
+                [key: string]: unknown;
+            } | null;
+            /** Apns */
+            apns?: {
+                [key: string]: unknown;
+            } | null;
+            /** Webpush */
+            webpush?: {
+                [key: string]: unknown;
+            } | null;
         };
         /**
          * PushRequest
@@ -4217,7 +4239,8 @@ export interface components {
             subject?: string | null;
             /**
              * @default {
-             *       "data": {}
+             *       "data": {},
+             *       "platform": {}
              *     }
              */
             channel_options: components["schemas"]["PushOptions"] | null;

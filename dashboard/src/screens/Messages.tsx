@@ -222,7 +222,7 @@ const Row = memo(function Row({ row, index, top }: { row: MessageSummary; index:
       </span>
       <span role="cell">{visible(row.subject ?? "")}</span>
       <span role="cell" data-filter="provider" data-value={row.provider?.name}>
-        {row.provider ? visible(row.provider.name) : <span className="muted">none yet</span>}
+        {row.provider ? visible(row.provider.name) : <span className="muted">none</span>}
       </span>
       <span role="cell"><Marks row={row} /></span>
       <span role="cell" className={`num ${style.attempts}`} data-retried={row.attempts > 1 || undefined}>

@@ -158,7 +158,7 @@ function Rows({ rows }: { rows: MessageSummary[] }) {
               <Link to="/p/$project/messages/$messageId" params={{ project, messageId: row.id }}>{visible(row.to.join(", "))}</Link>
               {row.subject && <div className="muted">{visible(row.subject)}</div>}
             </td>
-            <td>{row.provider ? visible(row.provider.name) : <span className="muted">none yet</span>}</td>
+            <td>{row.provider ? visible(row.provider.name) : <span className="muted">none</span>}</td>
           </tr>
         ))}
       </tbody>

@@ -107,6 +107,70 @@ def test_data_alone_goes_to_the_background() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("platform", "android", "apns", "webpush"),
+    [
+        (
+            {"android": {"priority": "high"}},
+            {"priority": "high", "notification": {"tag": "msg_01"}},
+            {"headers": {"apns-collapse-id": "msg_01"}},
+            None,
+        ),
+        (
+            {"android": {"ttl": "60s", "notification": {"channel_id": "orders", "tag": "order-17"}}},
+            {"ttl": "60s", "notification": {"channel_id": "orders", "tag": "order-17"}},
+            {"headers": {"apns-collapse-id": "msg_01"}},
+            None,
+        ),
+        (
+            {"apns": {"headers": {"apns-priority": "10"}, "payload": {"aps": {"badge": 3, "sound": "default"}}}},
+            {"notification": {"tag": "msg_01"}},
+            {
+                "headers": {"apns-collapse-id": "msg_01", "apns-priority": "10"},
+                "payload": {"aps": {"badge": 3, "sound": "default"}},
+            },
+            None,
+        ),
+        (
+            {"webpush": {"fcm_options": {"link": "https://shop.example/orders/17"}}},
+            {"notification": {"tag": "msg_01"}},
+            {"headers": {"apns-collapse-id": "msg_01"}},
+            {"fcm_options": {"link": "https://shop.example/orders/17"}},
+        ),
+    ],
+)
+def test_the_options_of_a_platform_are_added_and_come_before_ours(
+    platform: dict[str, Any], android: Any, apns: Any, webpush: Any
+) -> None:
+    message = message_of(build(a_push(Push(text="x", platform=platform)), CREDENTIALS))
+
+    assert (message["android"], message["apns"], message.get("webpush")) == (android, apns, webpush)
+
+
+def test_an_image_and_data_alone_keep_what_they_need_beside_the_options_of_a_platform() -> None:
+    badge = {"apns": {"payload": {"aps": {"badge": 1}}}}
+    shown = message_of(build(a_push(Push(text="x", image="https://x.test/a.png", platform=badge)), CREDENTIALS))
+    hidden = [message_of(build(a_push(Push(data={"a": "b"}, platform=badge)), CREDENTIALS)) for _ in range(2)]
+
+    assert shown["apns"]["payload"] == {"aps": {"mutable-content": 1, "badge": 1}}
+    assert [one["apns"] for one in hidden] == [
+        {
+            "headers": {"apns-priority": "5", "apns-push-type": "background"},
+            "payload": {"aps": {"content-available": 1, "badge": 1}},
+        }
+    ] * 2
+    assert message_of(build(a_push(Push(data={"a": "b"})), CREDENTIALS))["apns"]["payload"] == {
+        "aps": {"content-available": 1}
+    }
+
+
+def test_a_platform_that_fcm_has_not_is_no_field_of_the_message() -> None:
+    message = message_of(build(a_push(Push(text="x", platform={"token": {"a": 1}, "huawei": {}})), CREDENTIALS))
+
+    assert message.keys() == {"token", "notification", "data", "android", "apns"}
+    assert message["token"] == DEVICE
+
+
 def test_the_apps_own_field_comes_before_ours() -> None:
     message = message_of(build(a_push(Push(text="x", data={"sluice_message_id": "theirs"})), CREDENTIALS))
 
@@ -146,6 +210,7 @@ def test_every_attempt_sends_the_same_bytes() -> None:
         outbound(an_sms()),
         a_push(Push(text="\ud800")),
         a_push(Push(text="x", data={"\ud800": "x"})),
+        a_push(Push(text="x", platform={"android": {"collapse_key": "\ud800"}})),
         a_push(recipient="user:42"),
         a_push(recipient="topic:"),
         a_push(recipient="topic:a b"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
@@ -86,13 +86,17 @@ class ChatMessage(_Content):
 
 
 class Push(_Content):
-    """A notification to one device token or topic."""
+    """A notification to one device token or topic.
+
+    ``platform``: what only one kind of device gets, by the provider's name of the kind (FCM: android, apns, webpush).
+    """
 
     channel: Literal["push"] = "push"
     title: str | None = None
     text: str | None = None
     image: str | None = None
     data: dict[str, str] = Field(default_factory=dict)
+    platform: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
 
 def encode_content_unchecked(fields: Mapping[str, object]) -> str:

@@ -86,6 +86,15 @@ STATE_ASSERTED_BY: dict[EventType, State | None] = {
 }
 
 
+TAKEN_TYPES: frozenset[EventType] = frozenset(
+    {
+        *(EventType.SENT, EventType.DELIVERED, EventType.BOUNCED, EventType.SOFT_BOUNCE, EventType.COMPLAINED),
+        *(EventType.DEFERRED, EventType.OPENED, EventType.CLICKED, EventType.READ),
+    }
+)
+"""What only a provider causes that has taken the message, by its response or by a receipt."""
+
+
 def apply_event(state: State, event_type: EventType) -> State:
     """The state after one more event."""
     asserted = STATE_ASSERTED_BY[event_type]

@@ -20,6 +20,7 @@ from sluice.model.state import State
 from sluice.store.db import Connection, Db
 from sluice.store.message_list import deliveries_of
 from sluice.store.projects import ProjectScope
+from sluice.store.taken import taken_by
 
 WINDOW = 10_000
 """Messages that the log contains at most for given filters."""
@@ -67,7 +68,10 @@ class LogFilters:
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One delivery. ``error``: of one that was not sent, the newest provider's own text where one was called."""
+    """One delivery. ``provider_id``: of the provider that took it, else of the newest attempt.
+
+    ``error``: of one that was not sent, the newest provider's own text where one was called.
+    """
 
     id: UUID
     message_id: UUID
@@ -219,7 +223,8 @@ _REJECTED = """EXISTS (SELECT FROM attempts a WHERE a.delivery_id = d.id AND a.n
 def _entries(ids: str) -> str:
     """The query of :class:`LogEntry` for the deliveries in the CTE ``ids``."""
     return f"""
-        SELECT d.id, d.message_id, d.project_id, d.channel, d.recipient, d.state, d.provider_id, d.attempt_count,
+        SELECT d.id, d.message_id, d.project_id, d.channel, d.recipient, d.state, d.attempt_count,
+               coalesce({taken_by("d")}, d.provider_id) AS provider_id,
                d.state = 'FAILED' AND {_REJECTED} AS rejected, m.template_id, m.created_at,
                CASE WHEN d.state IN ('FAILED', 'EXPIRED', 'UNCONFIRMED', 'CANCELLED', 'BOUNCED', 'SOFT_BOUNCE')
                     THEN coalesce((SELECT nullif(a.error, '') FROM attempts a

@@ -21,6 +21,7 @@ from sluice.model.ids import millisecond_range, min_id_at
 from sluice.model.state import MESSAGE_ORDER, State
 from sluice.store.db import Connection
 from sluice.store.projects import ProjectScope
+from sluice.store.taken import taken_by
 
 MAX_SCANNED = 3_500
 """Candidates that one page reads at most."""
@@ -96,7 +97,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class MessageRow:
-    """A message of a list."""
+    """A message of a list. ``taken_by``: the provider that has its last delivery that was taken."""
 
     id: UUID
     project_id: UUID
@@ -112,7 +113,7 @@ class MessageRow:
     created_at: datetime
     state: State
     attempts: int
-    provider_id: UUID | None
+    taken_by: UUID | None
     failed_over: bool
     may_be_doubled: bool
 
@@ -356,8 +357,8 @@ class _Query:
                     WHERE id = page.id LIMIT 1) AS m
              CROSS JOIN LATERAL (
                    SELECT sum(attempt_count) AS attempts, array_agg(recipient ORDER BY id) AS recipients,
-                          (array_agg(provider_id ORDER BY id DESC) FILTER (WHERE provider_id IS NOT NULL))[1]
-                          AS provider_id, {", ".join(f"bool_or({mark}) AS {name}" for name, mark in _MARKS.items())}
+                          (array_remove(array_agg({taken_by("deliveries")} ORDER BY id DESC), NULL))[1]
+                          AS taken_by, {", ".join(f"bool_or({mark}) AS {name}" for name, mark in _MARKS.items())}
                      FROM deliveries WHERE {_of_message("page.id")}) AS d
              ORDER BY page.id DESC
             """  # noqa: S608  constants, and references to arguments

@@ -16,6 +16,7 @@ from sluice.model.state import NOT_SENT, State, message_state
 from sluice.store.db import Db
 from sluice.store.message_list import deliveries_of
 from sluice.store.projects import ProjectScope
+from sluice.store.taken import taken_by
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +64,13 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One delivery and its state, with its attempts and receipts in order."""
+    """One delivery and its state, with its attempts and receipts in order. ``taken_by``: the provider that has it."""
 
     id: UUID
     recipient: str
     state: State
     attempt_count: int
-    provider_id: UUID | None
+    taken_by: UUID | None
     due_at: datetime | None
     attempts: tuple[Attempt, ...] = ()
     receipts: tuple[Receipt, ...] = ()
@@ -135,10 +136,10 @@ async def find(db: Db, project: ProjectScope, message_id: UUID) -> MessageView |
 async def _deliveries(db: Db, message_id: UUID) -> list[Delivery]:
     # The ids of deliveries have the millisecond of their message's id: the primary key finds them.
     rows = await db.fetch(
-        """
-        SELECT id, recipient, state, attempt_count, provider_id, due_at
+        f"""
+        SELECT id, recipient, state, attempt_count, {taken_by("deliveries")} AS taken_by, due_at
           FROM deliveries WHERE id BETWEEN $2 AND $3 AND message_id = $1 ORDER BY id
-        """,
+        """,  # noqa: S608  a constant
         message_id,
         *millisecond_range(message_id),
     )
@@ -207,8 +208,9 @@ def _event(fields: dict[str, Any], recipients: dict[UUID, str]) -> Event:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResult:
-    """What became of a delivery. ``reason`` and ``error``: of one that was not sent; the error is the newest provider's
-    own text where one was called.
+    """What became of a delivery. ``provider_id``: of the provider that took it, else of the newest attempt.
+
+    ``reason`` and ``error``: of one that was not sent; the error is the newest provider's own text where there is one.
     """
 
     id: UUID
@@ -223,8 +225,8 @@ async def find_results(db: Db, message_ids: Sequence[UUID]) -> dict[UUID, list[D
     """The deliveries of messages of the transaction's projects, in order, by message; settled or not."""
     ranges = [millisecond_range(message_id) for message_id in message_ids]
     rows = await db.fetch(
-        """
-        SELECT d.message_id, d.id, d.recipient, d.state, d.provider_id, e.reason,
+        f"""
+        SELECT d.message_id, d.id, d.recipient, d.state, coalesce({taken_by("d")}, d.provider_id), e.reason,
                coalesce(nullif(a.error, ''), e.detail, '') AS error
           FROM unnest($1::uuid[], $2::uuid[], $3::uuid[]) AS wanted (id, first, last)
           JOIN deliveries d ON d.id BETWEEN wanted.first AND wanted.last AND d.message_id = wanted.id
@@ -237,7 +239,7 @@ async def find_results(db: Db, message_ids: Sequence[UUID]) -> dict[UUID, list[D
                 WHERE delivery_id = d.id AND outcome <> 'accepted'
                 ORDER BY number DESC LIMIT 1) AS a ON d.state = ANY($4::text[])
          ORDER BY d.id
-        """,
+        """,  # noqa: S608  a constant
         list(message_ids),
         [first for first, _ in ranges],
         [last for _, last in ranges],

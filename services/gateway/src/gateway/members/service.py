@@ -121,7 +121,7 @@ async def _check_number(db: Connection, principal: Principal) -> None:
 
 
 async def _count_mail(services: Services, principal: Principal, email: str, actor: Actor) -> None:
-    """Count a mail to anybody whom a person may name: the installation is no relay.
+    """Count a mail to an address that a person has chosen: the installation is no relay.
 
     Raises:
         TooManyRequests: the person, the project, the recipient or the client has none left.

@@ -1,4 +1,4 @@
-"""The name of a project in a mail that somebody else has caused."""
+"""The name of a project in a mail from the installation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _QUOTES = re.compile(r"[\"“”„«»]")
 def shown_name(name: str) -> str:
     """``name`` in quotes, short, and without anything that a mail program shows as a link or that ends the quotes.
 
-    The mail comes from the installation, and its recipient trusts it: the name is no place for a text of somebody else.
+    The recipient trusts a mail of the installation: the name is no place for a message of another sender.
     """
     words = _QUOTES.sub("", _LINKS.sub("", INVISIBLE.sub("", name))).split()
     text = " ".join(words)

@@ -270,7 +270,7 @@ def _content(group: ChannelGroup, subject: str | None) -> dict[str, Any]:
         case ChannelGroup.MESSAGE:
             return {"text": None}
         case ChannelGroup.PUSH:
-            return {"title": None, "text": None, "image": None, "data": {}}
+            return {"title": None, "text": None, "image": None, "data": {}, "platform": {}}
 
 
 def _addressed(command: SendCommand, recipients: Sequence[str]) -> SendCommand:

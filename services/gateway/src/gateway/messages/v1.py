@@ -304,7 +304,7 @@ def _summary(row: MessageRow, config: ConfigCache) -> MessageSummary:
             "tags": list(row.tags),
             "metadata": None if row.metadata is None else orjson.loads(row.metadata),
             "template": _template(row),
-            "provider": _provider(row.provider_id, config),
+            "provider": _provider(row.taken_by, config),
             "attempts": row.attempts,
             "failed_over": row.failed_over,
             "possible_duplicate": row.may_be_doubled,
@@ -316,7 +316,7 @@ def _summary(row: MessageRow, config: ConfigCache) -> MessageSummary:
 def serialize(message: MessageView, config: ConfigCache) -> MessageResponse:
     """The message as ``/v1`` shows it."""
     content = orjson.loads(message.content)
-    provider_ids = [delivery.provider_id for delivery in message.deliveries if delivery.provider_id]
+    taken_by = [delivery.taken_by for delivery in message.deliveries if delivery.taken_by]
     return MessageResponse.model_validate(
         {
             "id": ids.encode_id("msg", message.id),
@@ -330,7 +330,7 @@ def serialize(message: MessageView, config: ConfigCache) -> MessageResponse:
             "tags": list(message.tags),
             "metadata": None if message.metadata is None else orjson.loads(message.metadata),
             "template": _template(message),
-            "provider": _provider(provider_ids[-1] if provider_ids else None, config),
+            "provider": _provider(taken_by[-1] if taken_by else None, config),
             "attempts": sum(delivery.attempt_count for delivery in message.deliveries),
             "failed_over": any(delivery.failed_over for delivery in message.deliveries),
             "possible_duplicate": any(delivery.may_be_doubled for delivery in message.deliveries),

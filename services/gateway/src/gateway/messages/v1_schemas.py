@@ -317,6 +317,17 @@ class ChatRequest(_SendRequest):
     text: _TemplatedText = Field(None, validate_default=True)
 
 
+_Override = Annotated[dict[str, Any], Free(), AfterValidator(_metadata)]
+
+
+class PushPlatforms(RequestModel):
+    """What only one kind of device gets: fields of FCM's `AndroidConfig`, `ApnsConfig` and `WebpushConfig`."""
+
+    android: _Override | None = None
+    apns: _Override | None = None
+    webpush: _Override | None = None
+
+
 class PushOptions(RequestModel):
     """``channel_options`` of push."""
 
@@ -324,6 +335,7 @@ class PushOptions(RequestModel):
         default_factory=dict, json_schema_extra={"default": {}}
     )
     image: Short | None = None
+    platform: PushPlatforms = PushPlatforms()
 
 
 class PushRequest(_SendRequest):
@@ -664,7 +676,13 @@ def _whatsapp(request: WhatsappRequest) -> _Parts:
 
 def _push(request: PushRequest) -> _Parts:
     options = request.channel_options
-    content = {"title": request.subject, "text": request.text, "image": options.image, "data": options.data}
+    content = {
+        "title": request.subject,
+        "text": request.text,
+        "image": options.image,
+        "data": options.data,
+        "platform": options.platform.model_dump(exclude_none=True),
+    }
     return None, _distinct(request.to), content, ()
 
 
@@ -798,7 +816,7 @@ class MessageSummary(_Response):
     tags: list[str]
     metadata: dict[str, Any] | None
     template: TemplateReference | None
-    provider: ProviderReference | None
+    provider: ProviderReference | None = Field(description="The one that took it. Null: none has, or not yet.")
     attempts: int
     failed_over: bool
     possible_duplicate: bool

@@ -48,6 +48,7 @@ _TOKEN_ENDPOINT = "https://oauth2.googleapis.com/token"  # noqa: S105
 _SCOPE = "https://www.googleapis.com/auth/firebase.messaging"
 _PROJECT_ID = r"^[A-Za-z0-9][A-Za-z0-9.:_-]{0,99}$"
 _TOPIC = re.compile(r"[a-zA-Z0-9._~%-]{1,900}")
+_PLATFORMS = ("android", "apns", "webpush")  # of a message: AndroidConfig, ApnsConfig, WebpushConfig
 _NAME = re.compile(r"projects/[^/\s]+/messages/\S+")
 
 
@@ -103,11 +104,12 @@ def build(message: OutboundMessage, credentials: FcmCredentials) -> httpx.Reques
         raise UnsupportedMessageError("FCM carries push notifications only")
     visible = {"title": content.title, "body": content.text, "image": content.image}
     notification = {name: value for name, value in visible.items() if value is not None}
+    platforms = _shown(message.message_id[:64], content) if notification else _HIDDEN
     fields = {
         **_target(message.recipient),
         **({"notification": notification} if notification else {}),
         "data": {MESSAGE_ID: message.message_id, **content.data},
-        **(_shown(message.message_id[:64], content) if notification else _HIDDEN),
+        **_merged(platforms, {name: content.platform[name] for name in _PLATFORMS if name in content.platform}),
     }
     path = f"/v1/projects/{credentials.account['project_id']}/messages:send"
     token = message.access_token
@@ -133,6 +135,16 @@ def _shown(identifier: str, content: Push) -> dict[str, Any]:
         "android": {"notification": {"tag": identifier}},
         "apns": {"headers": {"apns-collapse-id": identifier}, **payload},
     }
+
+
+def _merged(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> dict[str, Any]:
+    """Both objects in one, at all levels; where both have a value, ``theirs``."""
+    both = {
+        name: _merged(ours[name], theirs[name])
+        for name in ours.keys() & theirs.keys()
+        if isinstance(ours[name], Mapping) and isinstance(theirs[name], Mapping)
+    }
+    return {**ours, **theirs, **both}
 
 
 # Of data alone: iOS accepts it only in the background and with a low priority.
