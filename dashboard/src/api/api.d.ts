@@ -193,7 +193,9 @@ export interface paths {
         };
         /**
          * Get Message
-         * @description One message with its history.
+         * @description One message with its history: that of 50 deliveries, and of each its first and its newest events and attempts.
+         *
+         *     `next_cursor` leads to further `deliveries` with their `events`; all other fields are about the whole message.
          */
         get: operations["get_message"];
         put?: never;
@@ -277,6 +279,8 @@ export interface paths {
         /**
          * Cancel Message
          * @description Cancel a message that was not handed to a provider yet. After a 200 no provider is called for it.
+         *
+         *     The answer is that of `GET /v1/messages/{message_id}`.
          */
         delete: operations["cancel_message"];
         options?: never;
@@ -2613,6 +2617,7 @@ export interface components {
          * @description A message to one recipient; of e-mail, to one envelope.
          *
          *     ``due_at``: when the next attempt may begin, or what a running one is waited for; null once nothing is due.
+         *     ``attempt_count`` and ``event_count``: all of them, of which the answer may have only the first and the newest.
          */
         DeliveryResponse: {
             /** Id */
@@ -2626,6 +2631,10 @@ export interface components {
             failed_over: boolean;
             /** Possible Duplicate */
             possible_duplicate: boolean;
+            /** Attempt Count */
+            attempt_count: number;
+            /** Event Count */
+            event_count: number;
             /** Attempts */
             attempts: components["schemas"]["DeliveryAttemptResponse"][];
         };
@@ -3338,6 +3347,11 @@ export interface components {
             deliveries: components["schemas"]["DeliveryResponse"][];
             /** Events */
             events: components["schemas"]["EventResponse"][];
+            /**
+             * Next Cursor
+             * @description The cursor of further deliveries; null at the end.
+             */
+            next_cursor: string | null;
         };
         /**
          * MessageSummary
@@ -5788,6 +5802,8 @@ export interface operations {
     get_message: {
         parameters: {
             query?: {
+                /** @description `next_cursor` of the answer before: further deliveries. */
+                cursor?: string | null;
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */
