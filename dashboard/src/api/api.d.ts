@@ -34,11 +34,12 @@ export interface paths {
         put?: never;
         /**
          * Send Batch
-         * @description Send up to 1,000 messages in one request of at most 10 MiB.
+         * @description Send up to 1,000 messages to up to 10,000 recipients in one request of at most 10 MiB.
          *
          *     `data` has a result for each message, in their order: as from a single request, or an `error`, which concerns this
-         *     message only. Messages are stored in chunks of 200, each in one transaction. With an `Idempotency-Key` a repeated
-         *     batch sends nothing twice: each of its messages counts by its position, where it has no key of its own.
+         *     message only. Messages are stored in chunks of 200, or of 1,000 recipients, each in one transaction. With an
+         *     `Idempotency-Key` a repeated batch sends nothing twice: each of its messages counts by its position, where it has no
+         *     key of its own.
          */
         post: operations["send_batch"];
         delete?: never;
