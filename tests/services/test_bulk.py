@@ -268,10 +268,14 @@ async def test_a_form_of_another_shape_is_refused(gateway):
         assert error_of(refused, 400, "VALIDATION_ERROR")["field"] == "Content-Type"
 
 
-async def test_too_many_recipients_are_refused(gateway, monkeypatch):
+@pytest.mark.parametrize("lists", [1, 2, 4])
+async def test_too_many_recipients_are_refused(gateway, monkeypatch, lists):
     monkeypatch.setattr(service, "MAX_RECIPIENTS", 3)
+    recipients = [row["to"] for row in numbers(4)]
+    rows = [{"to": recipients[start : start + 4 // lists]} for start in range(0, 4, 4 // lists)]
 
     error_of(await upload(gateway, SMS, numbers(4)), 413, "PAYLOAD_TOO_LARGE")
+    error_of(await upload(gateway, SMS, rows), 413, "PAYLOAD_TOO_LARGE")
 
     assert await gateway.pool.fetchval("SELECT count(*) FROM bulk_jobs") == 0
 
@@ -340,6 +344,17 @@ async def test_slow_uploads_of_one_project_leave_room_for_those_of_others(gatewa
         body.ends.set()
         assert (await task).json()["recipients"] == 2
     assert (await upload(gateway, SMS, numbers(1))).status_code == 202
+
+
+async def test_a_chunk_has_a_thousand_recipients_at_most(gateway):
+    rows = [{"to": [f"+1415{one * 400 + at:07d}" for at in range(400)]} for one in range(5)]
+    created = await upload(gateway, SMS, [*rows, *numbers(1)])
+
+    await finished(gateway, created.json())
+
+    chunks = await gateway.pool.fetch("SELECT first_row, cardinality(message_ids) AS rows FROM bulk_chunks ORDER BY 1")
+    assert [tuple(one) for one in chunks] == [(1, 2), (3, 2), (5, 2)]
+    assert await gateway.pool.fetchval("SELECT count(*) FROM deliveries") == 2_001
 
 
 async def test_deliveries_beyond_the_projects_quota_wait_in_its_backlog(gateway, monkeypatch):

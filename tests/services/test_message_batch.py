@@ -7,6 +7,7 @@ import pytest
 from gateway.messages import batch
 from sluice.bus.messages import DeliveryTask
 from tests.examples import a_body, as_json
+from tests.loop_lag import LIMIT, loop_lag
 from tests.services.fakes import SlowBody
 from tests.services.test_gateway import error_of
 
@@ -215,3 +216,57 @@ async def test_a_batch_counts_until_it_is_stored(gateway, monkeypatch):
 
     goes_on.set()
     assert (await first).status_code == 201
+
+
+def to_many(messages, recipients):
+    """Messages to so many recipients each, no two of them the same."""
+    return [
+        {"channel": "telegram", "to": [str(10**8 + one * 1_000 + at) for at in range(recipients)], "text": "x"}
+        for one in range(messages)
+    ]
+
+
+@pytest.mark.parametrize("fields", [("to",), ("to", "cc"), ("bcc", "to")])
+async def test_a_batch_with_too_many_recipients_is_refused(gateway, fields):
+    addresses = [f"a{one}@example.com" for one in range(1_000)]
+    messages = [a_body(**dict.fromkeys(fields, addresses)) for _ in range(10 // len(fields))]
+
+    answer = await send(gateway, [*messages, a_body(to=["b@example.com"])])
+
+    assert error_of(answer, 400, "VALIDATION_ERROR")["field"] == "messages"
+    assert await gateway.count() == 0
+
+
+async def test_the_batch_of_the_finding_is_refused_and_does_not_stop_the_loop(gateway):
+    await send(gateway, to_many(1, 1))
+    content = as_json({"messages": to_many(200, 550)})
+
+    async with loop_lag() as lag:
+        answer = await gateway.ask("POST", BATCH, content=content)
+
+    assert answer.status_code == 400
+    assert lag.worst < LIMIT
+
+
+@pytest.mark.parametrize(("messages", "recipients"), [(10, 1_000), (100, 100), (1_000, 10)])
+async def test_the_largest_batch_does_not_stop_the_loop(gateway, messages, recipients):
+    gateway.client.event_hooks = {}
+    await send(gateway, to_many(1, 1))
+    content = as_json({"messages": to_many(messages, recipients)})
+
+    async with loop_lag() as lag:
+        answer = await gateway.ask("POST", BATCH, content=content)
+
+    assert [one["status"] for one in answer.json()["data"]] == ["queued"] * messages
+    assert await gateway.pool.fetchval("SELECT count(*) FROM deliveries") == messages * recipients + 1
+    assert await gateway.pool.fetchval("SELECT count(DISTINCT xmin::text) FROM messages") == 10 + 1
+    assert lag.worst < LIMIT
+
+
+async def test_single_messages_to_many_recipients_are_not_all_stored_together(gateway):
+    answers = await asyncio.gather(*[gateway.post(as_json(one)) for one in to_many(12, 400)])
+
+    assert {answer.status_code for answer in answers} == {201}
+    sizes = await gateway.pool.fetch("SELECT count(*) AS size FROM deliveries GROUP BY xmin::text")
+    assert sum(row["size"] for row in sizes) == 4_800
+    assert max(row["size"] for row in sizes) <= 1_200

@@ -60,7 +60,30 @@ def test_finding_16_messages_of_a_day_are_limited_for_each_project_live_and_test
     assert "quota" in str(refused.value)
 
 
-def test_the_urgent_share_counts_beyond_the_free_ones(monkeypatch):
+def test_a_message_counts_once_for_each_recipient_and_is_refused_where_it_does_not_fit():
+    quota = a_quota(5)
+    accept(quota, a_message(to=("a", "b", "c")))
+
+    with pytest.raises(QuotaExceeded):
+        quota.check(a_message(to=("a", "b", "c")))
+    accept(quota, a_message(to=("a", "b")))
+    with pytest.raises(QuotaExceeded):
+        quota.check(a_message())
+
+
+def test_the_urgent_share_counts_recipients(monkeypatch):
+    monkeypatch.setattr(project_quota, "FREE_URGENT", 2)
+    quota = a_quota(0, 0.5)
+
+    with pytest.raises(QuotaExceeded):
+        quota.check(urgent(to=("a", "b", "c")))
+    accept(quota, a_message(to=("a", "b", "c")))
+    accept(quota, urgent(to=("a", "b", "c")))
+    with pytest.raises(QuotaExceeded):
+        quota.check(urgent())
+
+
+def test_the_urgent_share_counts_beyond_beyond_the_free_ones(monkeypatch):
     monkeypatch.setattr(project_quota, "FREE_URGENT", 2)
     quota = a_quota(0, 0.5)
     accept(quota, urgent())

@@ -108,7 +108,7 @@ class StoreHarness:
 
     async def find(self, message_id, project=PROJECT):
         async with self.rows_of(project) as db:
-            return await messages.find(db, ProjectScope(project, False), message_id)
+            return await messages.find_with_history(db, ProjectScope(project, False), message_id)
 
     async def due(self, at, *, low_watermarks=NOON, limit=100):
         """The ids that are enqueued; ``low_watermarks`` is one time for every channel, or one per channel."""

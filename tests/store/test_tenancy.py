@@ -309,6 +309,7 @@ OPERATIONS = {
     "messages.load_attachments": lambda db, ours: messages.load_attachments(db, ours.id, ["digest"]),
     "messages.find_sandbox": lambda db, ours: messages.find_sandbox(db, ours.id, [ours.delivery_id]),
     "messages.find": lambda db, ours: messages.find(db, ours.scope, ours.waiting.id),
+    "messages.find_with_history": lambda db, ours: messages.find_with_history(db, ours.scope, ours.waiting.id),
     "owners.owner_of": lambda db, ours: owners.owner_of(db, Owned.INVITATION, ours.invitation, [ours.id]),
     "messages.find_content_sizes": lambda db, ours: messages.find_content_sizes(db, ours.scope, [ours.delivery_id]),
     "messages.find_deliveries": lambda db, ours: messages.find_deliveries(db, ours.scope, [ours.waiting.id], [*State]),
@@ -616,6 +617,7 @@ SCOPED = {
     "analytics.read": lambda db, scope, ours: numbers(db, scope),
     "message_list.list_messages": lambda db, scope, ours: a_list(db, scope),
     "messages.find": lambda db, scope, ours: messages.find(db, scope, ours.waiting.id),
+    "messages.find_with_history": lambda db, scope, ours: messages.find_with_history(db, scope, ours.waiting.id),
     "routing_traffic.list_recent": lambda db, scope, ours: found_or_none(
         routing_traffic.list_recent(db, scope, "email", since=NOON, limit=9)
     ),

@@ -74,6 +74,13 @@ async def test_a_full_batch_does_not_wait_for_the_pace(flush):
     assert [len(batch) for batch in flush.batches] == [2, 2, 2, 2]
 
 
+async def test_a_batch_ends_with_the_item_that_makes_it_heavy(flush):
+    async with batcher(flush, weigh=lambda item: item, max_weight=10) as work:
+        await asyncio.gather(*[work.submit(number) for number in (4, 4, 4, 1, 50, 2, 3)])
+
+    assert flush.batches == [[4, 4, 4], [1, 50], [2, 3]]
+
+
 async def test_no_batch_is_larger_than_its_size(flush):
     async with batcher(flush, size=10) as work:
         await asyncio.gather(*[work.submit(number) for number in range(95)])

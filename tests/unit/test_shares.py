@@ -1,5 +1,6 @@
 """Providers of equal priority share by weight, or the cheaper one is selected."""
 
+import json
 from collections import Counter
 from random import Random
 from uuid import UUID, uuid4
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from sluice.model import ids
 from sluice.model.routing_policy import RoutingPolicy
 from sluice.routing import shares
-from sluice.routing.decision import describe_decision
+from sluice.routing.decision import describe_decision, encode_decision
 from sluice.routing.selection import select_provider
 from tests.examples import NOON, a_candidate, a_task, health_of, milliseconds
 
@@ -98,6 +99,16 @@ def test_the_stored_decision_has_weights_prices_and_the_reason():
     assert [(one.get("weight"), one.get("price")) for one in found["candidates"]] == [(2, 0.5), (1, None)]
     assert "of 3" in found["reason"]
     assert [one["excluded"] for one in found["candidates"] if "excluded" in one] == ["share of another provider"]
+
+
+def test_a_stored_decision_has_ten_candidates_and_the_selected_one():
+    candidates = [a_candidate(id=uuid4(), priority=place) for place in range(40)]
+    health = {one.id: health_of(one, "unhealthy") for one in candidates[:30]}
+
+    stored = json.loads(encode_decision(select(candidates, health), RoutingPolicy.ADAPTIVE, ""))
+
+    assert [one["id"] for one in stored["candidates"]] == [str(one.id) for one in [*candidates[:10], candidates[30]]]
+    assert stored["provider"] == str(candidates[30].id)
 
 
 WEIGHTS = st.lists(st.one_of(st.none(), st.floats(0.001, 1000)), min_size=1, max_size=6)

@@ -34,11 +34,12 @@ export interface paths {
         put?: never;
         /**
          * Send Batch
-         * @description Send up to 1,000 messages in one request of at most 10 MiB.
+         * @description Send up to 1,000 messages to up to 10,000 recipients in one request of at most 10 MiB.
          *
          *     `data` has a result for each message, in their order: as from a single request, or an `error`, which concerns this
-         *     message only. Messages are stored in chunks of 200, each in one transaction. With an `Idempotency-Key` a repeated
-         *     batch sends nothing twice: each of its messages counts by its position, where it has no key of its own.
+         *     message only. Messages are stored in chunks of 200, or of 1,000 recipients, each in one transaction. With an
+         *     `Idempotency-Key` a repeated batch sends nothing twice: each of its messages counts by its position, where it has no
+         *     key of its own.
          */
         post: operations["send_batch"];
         delete?: never;
@@ -193,7 +194,9 @@ export interface paths {
         };
         /**
          * Get Message
-         * @description One message with its history.
+         * @description One message with its history: that of 50 deliveries, and of each its first and its newest events and attempts.
+         *
+         *     `next_cursor` leads to further `deliveries` with their `events`; all other fields are about the whole message.
          */
         get: operations["get_message"];
         put?: never;
@@ -277,6 +280,8 @@ export interface paths {
         /**
          * Cancel Message
          * @description Cancel a message that was not handed to a provider yet. After a 200 no provider is called for it.
+         *
+         *     The answer is that of `GET /v1/messages/{message_id}`.
          */
         delete: operations["cancel_message"];
         options?: never;
@@ -2623,6 +2628,7 @@ export interface components {
          * @description A message to one recipient; of e-mail, to one envelope.
          *
          *     ``due_at``: when the next attempt may begin, or what a running one is waited for; null once nothing is due.
+         *     ``attempt_count`` and ``event_count``: all of them, of which the answer may have only the first and the newest.
          */
         DeliveryResponse: {
             /** Id */
@@ -2636,6 +2642,10 @@ export interface components {
             failed_over: boolean;
             /** Possible Duplicate */
             possible_duplicate: boolean;
+            /** Attempt Count */
+            attempt_count: number;
+            /** Event Count */
+            event_count: number;
             /** Attempts */
             attempts: components["schemas"]["DeliveryAttemptResponse"][];
         };
@@ -3349,6 +3359,11 @@ export interface components {
             deliveries: components["schemas"]["DeliveryResponse"][];
             /** Events */
             events: components["schemas"]["EventResponse"][];
+            /**
+             * Next Cursor
+             * @description The cursor of further deliveries; null at the end.
+             */
+            next_cursor: string | null;
         };
         /**
          * MessageSummary
@@ -5821,6 +5836,8 @@ export interface operations {
     get_message: {
         parameters: {
             query?: {
+                /** @description `next_cursor` of the answer before: further deliveries. */
+                cursor?: string | null;
                 /** @description The same as `X-SendPipe-Project`. */
                 project?: string | null;
                 /** @description The same as `X-SendPipe-Mode`. */

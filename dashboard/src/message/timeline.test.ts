@@ -154,6 +154,8 @@ describe("the state", () => {
 
     expect(folded.map((delivery) => delivery.state)).toEqual(["FAILED", "UNCONFIRMED", "DELIVERED"]);
     expect(summarize({ status: "FAILED" } as Message, folded)).toBe("3 recipients: 1 FAILED, 1 UNCONFIRMED, 1 DELIVERED.");
+    const partial = { status: "FAILED", to: Array(120).fill("+1"), next_cursor: "c" } as unknown as Message;
+    expect(summarize(partial, folded)).toBe("The first 3 of 120 recipients: 1 FAILED, 1 UNCONFIRMED, 1 DELIVERED.");
   });
 });
 

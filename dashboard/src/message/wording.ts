@@ -37,7 +37,7 @@ export const ordinal = (number: number) => ORDINALS[number - 1] ?? `${number}th`
 
 /** "accepted by Mailgun EU, through the second provider, in 9.4 s". */
 export function summarize(message: Message, deliveries: DeliveryTimeline[]): string {
-  if (deliveries.length > 1) return summaryOfSeveral(deliveries);
+  if (deliveries.length > 1) return summaryOfSeveral(message, deliveries);
   const delivery = deliveries[0];
   if (!delivery) return "There is no history yet.";
   const took = duration(lastOf(delivery) - delivery.acceptedAt);
@@ -67,11 +67,13 @@ export function summarize(message: Message, deliveries: DeliveryTimeline[]): str
   }
 }
 
-function summaryOfSeveral(deliveries: DeliveryTimeline[]): string {
+function summaryOfSeveral(message: Message, deliveries: DeliveryTimeline[]): string {
   const counts = new Map<State, number>();
   for (const { state } of deliveries) counts.set(state, (counts.get(state) ?? 0) + 1);
   const parts = [...counts].map(([state, number]) => `${number} ${state}`);
-  return `${count(deliveries.length, "recipient")}: ${parts.join(", ")}.`;
+  // One answer of the API has the history of 50 deliveries.
+  const shown = message.next_cursor ? `The first ${deliveries.length} of ${count(message.to.length, "recipient")}` : count(deliveries.length, "recipient");
+  return `${shown}: ${parts.join(", ")}.`;
 }
 
 function waiting(delivery: DeliveryTimeline): string {

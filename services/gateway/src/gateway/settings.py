@@ -60,7 +60,8 @@ class GatewaySettings(
     project_messages_per_day: int = Field(
         10_000_000,
         ge=0,
-        description="messages of a project in a day (UTC), test and live apart; 0: any number",
+        description="messages of a project in a day (UTC), test and live apart; one to several recipients counts once "
+        "for each, an e-mail once; 0: any number",
     )
     project_urgent_share: float = Field(
         1.0,

@@ -24,6 +24,8 @@ from sluice.routing.selection import (
     select_provider,
 )
 
+_MAX_CANDIDATES = 10  # of a stored decision
+
 SANDBOX_DECISION: Mapping[str, Any] = {
     "decision": "selected",
     "provider": str(SANDBOX_PROVIDER_ID),
@@ -52,8 +54,15 @@ def decide(
 
 
 def encode_decision(selection: Selection, policy: RoutingPolicy, destination: str) -> str:
-    """The JSON of :func:`describe_decision`."""
-    return orjson.dumps(describe_decision(selection, policy, destination)).decode()
+    """The JSON of :func:`describe_decision`, shortened: an attempt stores it."""
+    return orjson.dumps(shorten_decision(describe_decision(selection, policy, destination))).decode()
+
+
+def shorten_decision(decision: dict[str, Any]) -> dict[str, Any]:
+    """A decision of :func:`describe_decision` with its first ten candidates and the selected one."""
+    chosen = decision.get("provider")
+    few = [one for place, one in enumerate(decision["candidates"]) if place < _MAX_CANDIDATES or one["id"] == chosen]
+    return decision | {"candidates": few}
 
 
 def describe_decision(selection: Selection, policy: RoutingPolicy, destination: str) -> dict[str, Any]:

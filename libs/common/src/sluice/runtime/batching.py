@@ -40,9 +40,9 @@ class Batcher(Generic[T, R]):
     """Collects items and passes them to ``flush``, which returns one result per item, in order.
 
     A batch contains the items submitted while earlier batches were flushing, and within ``pace`` seconds of the start
-    of the previous one: a single item is flushed at once, under load batches grow to ``size``. Up to ``parallel``
-    flushes run concurrently. If a batch fails with one of ``split_on``, its items are flushed one by one, so that one
-    bad item fails alone.
+    of the previous one: a single item is flushed at once, under load batches grow to ``size``. With ``weigh`` a batch
+    also ends with the item that makes it as heavy as ``max_weight``. Up to ``parallel`` flushes run concurrently. If a
+    batch fails with one of ``split_on``, its items are flushed one by one, so that one bad item fails alone.
     """
 
     def __init__(
@@ -55,6 +55,8 @@ class Batcher(Generic[T, R]):
         pace: float = 0.0,
         limit: int = 100_000,
         split_on: tuple[type[Exception], ...] = (),
+        weigh: Callable[[T], int] | None = None,
+        max_weight: int = 0,
     ) -> None:
         self._flush = flush
         self._name = name
@@ -62,6 +64,8 @@ class Batcher(Generic[T, R]):
         self._pace = BatchPacer(pace)
         self._limit = limit
         self._split_on = split_on
+        self._weigh = weigh
+        self._max_weight = max_weight
         self._slots = asyncio.Semaphore(parallel)
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._nonempty = asyncio.Event()
@@ -107,12 +111,18 @@ class Batcher(Generic[T, R]):
             task.add_done_callback(self._flushed)
 
     def _next_batch(self) -> list[tuple[T, asyncio.Future[R]]]:
-        """Up to ``size`` items, without those whose future is cancelled."""
+        """Up to ``size`` items, or as many as have ``max_weight``, without those whose future is cancelled."""
         batch: list[tuple[T, asyncio.Future[R]]] = []
+        weight = 0
         while self._waiting and len(batch) < self._size:
             pair = self._waiting.popleft()
-            if not pair[1].done():
-                batch.append(pair)
+            if pair[1].done():
+                continue
+            batch.append(pair)
+            if self._weigh is not None:
+                weight += self._weigh(pair[0])
+                if weight >= self._max_weight:
+                    break
         if not self._waiting:
             self._nonempty.clear()
         return batch

@@ -334,9 +334,10 @@ class _Query:
             conditions.append("d.attempted")
         for name, wanted in (("failed_over", filters.failed_over), ("may_be_doubled", filters.may_be_doubled)):
             if wanted is not None:
-                found[name] = _MARKS[name]
+                found[name] = DELIVERY_MARKS[name]
                 conditions.append(f"d.{name}" if wanted else f"NOT d.{name}")
         conditions += self._of_others()
+        marks = ", ".join(f"bool_or({mark}) AS {name}" for name, mark in DELIVERY_MARKS.items())
         decisive = "".join(f", bool_or({condition}) AS {name}" for name, condition in found.items())
         return f"""
             SELECT page.*, m.*, d.*
@@ -358,7 +359,7 @@ class _Query:
              CROSS JOIN LATERAL (
                    SELECT sum(attempt_count) AS attempts, array_agg(recipient ORDER BY id) AS recipients,
                           (array_remove(array_agg({taken_by("deliveries")} ORDER BY id DESC), NULL))[1]
-                          AS taken_by, {", ".join(f"bool_or({mark}) AS {name}" for name, mark in _MARKS.items())}
+                          AS taken_by, {marks}
                      FROM deliveries WHERE {_of_message("page.id")}) AS d
              ORDER BY page.id DESC
             """  # noqa: S608  constants, and references to arguments
@@ -385,13 +386,14 @@ _RETRIED = "(r.attempt_count <= 1) IS FALSE"  # as in the index deliveries_retri
 # Of a delivery. Few have several attempts, and of those few have an unknown one.
 _ATTEMPTED = """(provider_id = ANY ({ids}) OR attempt_count > 1 AND EXISTS (
     SELECT FROM attempts a WHERE a.delivery_id = deliveries.id AND a.provider_id = ANY ({ids})))"""
-_MARKS = {
+DELIVERY_MARKS = {
     "failed_over": """(attempt_count > 1 AND (
         SELECT count(DISTINCT a.provider_id) > 1 FROM attempts a WHERE a.delivery_id = deliveries.id))""",
     "may_be_doubled": """(unknown_attempts > 0 AND attempt_count > 1 AND (
         SELECT count(DISTINCT a.client_reference) > 1 FROM attempts a WHERE a.delivery_id = deliveries.id
            AND (a.outcome IS NULL OR a.outcome IN ('accepted', 'unknown'))))""",
 }
+"""Conditions of a row of ``deliveries``: see :class:`sluice.store.messages.Delivery`."""
 
 _ORDER = f"ARRAY[{', '.join(repr(state.value) for state in MESSAGE_ORDER)}]"
 

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
-
-import orjson
 
 from sluice.model.ids import millisecond_range
 from sluice.model.message import Channel
 from sluice.model.state import NOT_SENT, State, message_state
 from sluice.store.db import Db
-from sluice.store.message_list import deliveries_of
+from sluice.store.message_list import DELIVERY_MARKS, deliveries_of
 from sluice.store.projects import ProjectScope
 from sluice.store.taken import taken_by
+
+MAX_SHOWN = 50
+"""Deliveries whose history one view of a message has."""
+
+# Rows of one view. Each delivery has an equal part of them: its first and its newest ones, of receipts its first ones.
+_MAX_EVENTS, _MAX_ATTEMPTS, _MAX_RECEIPTS = 1_000, 500, 500
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One entry of a delivery's history."""
+    """One entry of a delivery's history. ``routing_decision``: of an attempt, JSON, see sluice.routing.decision."""
 
     delivery_id: UUID
     sequence: int
@@ -33,12 +37,14 @@ class Event:
     reason: str | None
     recipient: str
     detail: str
-    routing_decision: Mapping[str, Any] | None  # of an attempt: see sluice.routing.decision
+    routing_decision: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One call of a provider. ``outcome``: None while it is in flight; ``error``: the provider's words, redacted."""
+    """One call of a provider. ``outcome``: None while it is in flight; ``error``: the provider's words, redacted;
+    ``routing_decision``: JSON, see sluice.routing.decision.
+    """
 
     number: int
     provider_id: UUID
@@ -49,7 +55,7 @@ class Attempt:
     finished_at: datetime | None
     outcome: str | None
     error: str | None
-    routing_decision: Mapping[str, Any] | None  # see sluice.routing.decision
+    routing_decision: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +70,30 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One delivery and its state, with its attempts and receipts in order. ``taken_by``: the provider that has it."""
+    """One delivery and its state; in :attr:`MessageView.shown` with its attempts and receipts, in order.
+
+    ``failed_over``: several providers were called. ``may_be_doubled``: it may have arrived twice, because several calls
+    may have reached a provider that were not repeated under one key. ``taken_by``: the provider that has it.
+    """
 
     id: UUID
     recipient: str
     state: State
     attempt_count: int
+    event_count: int
     taken_by: UUID | None
     due_at: datetime | None
+    failed_over: bool
+    may_be_doubled: bool
     attempts: tuple[Attempt, ...] = ()
     receipts: tuple[Receipt, ...] = ()
-
-    @property
-    def failed_over(self) -> bool:
-        """Whether several providers were called."""
-        return len({attempt.provider_id for attempt in self.attempts}) > 1
-
-    @property
-    def may_be_doubled(self) -> bool:
-        """Whether it may have arrived twice: calls that may have reached a provider, not repeated under one key."""
-        return len({one.client_reference for one in self.attempts if one.outcome in (None, "accepted", "unknown")}) > 1
 
 
 @dataclass(frozen=True, slots=True)
 class MessageView:
-    """A message with its deliveries and their events, in order."""
+    """A message with its deliveries, in order. ``shown``: those of them that have their attempts and receipts here;
+    ``events``: of these. ``next``: the delivery after which the next view begins, None at the end.
+    """
 
     id: UUID
     project_id: UUID
@@ -102,7 +107,9 @@ class MessageView:
     template_version: int | None
     created_at: datetime
     deliveries: tuple[Delivery, ...]
-    events: tuple[Event, ...]
+    shown: tuple[Delivery, ...] = ()
+    events: tuple[Event, ...] = ()
+    next: UUID | None = None
 
     @property
     def state(self) -> State:
@@ -111,7 +118,7 @@ class MessageView:
 
 
 async def find(db: Db, project: ProjectScope, message_id: UUID) -> MessageView | None:
-    """The message; None if the project has none with this id."""
+    """The message without its history; None if the project has none with this id."""
     row = await db.fetchrow(
         """
         SELECT id, project_id, channel, delivery_class, sender, content, tags, metadata, template_id, template_version,
@@ -124,12 +131,30 @@ async def find(db: Db, project: ProjectScope, message_id: UUID) -> MessageView |
     if row is None:
         return None
     deliveries = await _deliveries(db, message_id)
-    fields = dict(row)
-    fields["tags"] = tuple(fields["tags"])
-    return MessageView(
-        **fields,
-        deliveries=tuple(deliveries),
-        events=tuple(await _events(db, {delivery.id: delivery.recipient for delivery in deliveries})),
+    return MessageView(**(dict(row) | {"tags": tuple(row["tags"])}), deliveries=tuple(deliveries))
+
+
+async def find_with_history(
+    db: Db, project: ProjectScope, message_id: UUID, *, after: UUID | None = None
+) -> MessageView | None:
+    """The message with the history of at most :data:`MAX_SHOWN` deliveries, those that follow ``after``.
+
+    None if the project has no message with this id.
+    """
+    message = await find(db, project, message_id)
+    if message is None:
+        return None
+    following = [one for one in message.deliveries if after is None or one.id > after]
+    page = following[:MAX_SHOWN]
+    attempts, receipts = await _attempts(db, page), await _receipts(db, page)
+    return replace(
+        message,
+        shown=tuple(
+            replace(one, attempts=tuple(attempts.get(one.id, ())), receipts=tuple(receipts.get(one.id, ())))
+            for one in page
+        ),
+        events=tuple(await _events(db, page)),
+        next=page[-1].id if len(following) > len(page) else None,
     )
 
 
@@ -137,73 +162,76 @@ async def _deliveries(db: Db, message_id: UUID) -> list[Delivery]:
     # The ids of deliveries have the millisecond of their message's id: the primary key finds them.
     rows = await db.fetch(
         f"""
-        SELECT id, recipient, state, attempt_count, {taken_by("deliveries")} AS taken_by, due_at
+        SELECT id, recipient, state, attempt_count, last_event_sequence AS event_count, due_at,
+               {taken_by("deliveries")} AS taken_by,
+               {", ".join(f"{mark} AS {name}" for name, mark in DELIVERY_MARKS.items())}
           FROM deliveries WHERE id BETWEEN $2 AND $3 AND message_id = $1 ORDER BY id
-        """,  # noqa: S608  a constant
+        """,  # noqa: S608  constants
         message_id,
         *millisecond_range(message_id),
     )
-    ids = [row["id"] for row in rows]
-    attempts, receipts = await _attempts(db, ids), await _receipts(db, ids)
-    return [
-        Delivery(
-            **(dict(row) | {"state": State(row["state"])}),
-            attempts=tuple(attempts.get(row["id"], ())),
-            receipts=tuple(receipts.get(row["id"], ())),
-        )
-        for row in rows
-    ]
+    return [Delivery(**(dict(row) | {"state": State(row["state"])})) for row in rows]
 
 
-async def _attempts(db: Db, delivery_ids: Sequence[UUID]) -> dict[UUID, list[Attempt]]:
+async def _attempts(db: Db, page: Sequence[Delivery]) -> dict[UUID, list[Attempt]]:
     found: dict[UUID, list[Attempt]] = {}
     for row in await db.fetch(
         """
-        SELECT delivery_id, number, provider_id, retry_round, client_reference, provider_message_id, started_at,
-               finished_at, outcome, error, routing_decision
-          FROM attempts WHERE delivery_id = ANY($1::uuid[]) ORDER BY delivery_id, number
+        SELECT a.delivery_id, a.number, a.provider_id, a.retry_round, a.client_reference, a.provider_message_id,
+               a.started_at, a.finished_at, a.outcome, a.error, a.routing_decision
+          FROM attempts a JOIN unnest($1::uuid[], $2::int[]) AS shown (id, last) ON shown.id = a.delivery_id
+         WHERE a.delivery_id = ANY($1) AND (a.number <= $3 OR a.number > shown.last - $3)
+         ORDER BY a.delivery_id, a.number
         """,
-        list(delivery_ids),
+        [one.id for one in page],
+        [one.attempt_count for one in page],
+        _part(_MAX_ATTEMPTS, page) // 2,
     ):
-        fields = dict(row) | {"routing_decision": orjson.loads(row["routing_decision"]) or None}
+        fields = dict(row)
         found.setdefault(fields.pop("delivery_id"), []).append(Attempt(**fields))
     return found
 
 
-async def _receipts(db: Db, delivery_ids: Sequence[UUID]) -> dict[UUID, list[Receipt]]:
+async def _receipts(db: Db, page: Sequence[Delivery]) -> dict[UUID, list[Receipt]]:
     found: dict[UUID, list[Receipt]] = {}
     for row in await db.fetch(
         """
-        SELECT delivery_id, attempt, provider_id, type, received_at FROM receipts
-         WHERE delivery_id = ANY($1::uuid[]) ORDER BY delivery_id, received_at, receipt_id
+        SELECT delivery_id, attempt, provider_id, type, received_at
+          FROM (SELECT *, row_number() OVER (PARTITION BY delivery_id ORDER BY received_at, receipt_id) AS place
+                  FROM receipts WHERE delivery_id = ANY($1::uuid[])) AS r
+         WHERE place <= $2
+         ORDER BY delivery_id, place
         """,
-        list(delivery_ids),
+        [one.id for one in page],
+        _part(_MAX_RECEIPTS, page),
     ):
         fields = dict(row)
         found.setdefault(fields.pop("delivery_id"), []).append(Receipt(**fields))
     return found
 
 
-async def _events(db: Db, recipients: dict[UUID, str]) -> list[Event]:
+async def _events(db: Db, page: Sequence[Delivery]) -> list[Event]:
     rows: list[Any] = await db.fetch(
         """
         SELECT e.delivery_id, e.sequence, e.type, e.state, e.occurred_at, e.attempt, e.provider_id, e.reason, e.detail,
-               e.recipient, a.routing_decision
+               coalesce(nullif(e.recipient, ''), shown.recipient) AS recipient, a.routing_decision
           FROM events e
+          JOIN unnest($1::uuid[], $2::int[], $3::text[]) AS shown (id, last, recipient) ON shown.id = e.delivery_id
           LEFT JOIN attempts a ON a.delivery_id = e.delivery_id AND a.number = e.attempt AND e.type = 'sending'
-         WHERE e.delivery_id = ANY($1::uuid[])
+         WHERE e.delivery_id = ANY($1) AND (e.sequence <= $4 OR e.sequence > shown.last - $4)
          ORDER BY max(e.occurred_at) OVER (PARTITION BY e.delivery_id ORDER BY e.sequence), e.delivery_id, e.sequence
         """,
-        list(recipients),
+        [one.id for one in page],
+        [one.event_count for one in page],
+        [one.recipient for one in page],
+        _part(_MAX_EVENTS, page) // 2,
     )
-    return [_event(dict(row), recipients) for row in rows]
+    return [Event(**row) for row in rows]
 
 
-def _event(fields: dict[str, Any], recipients: dict[UUID, str]) -> Event:
-    decision = fields.pop("routing_decision")
-    known = None if decision is None else orjson.loads(decision)
-    recipient = fields.pop("recipient") or recipients[fields["delivery_id"]]
-    return Event(**fields, recipient=recipient, routing_decision=known or None)
+def _part(rows: int, page: Sequence[Delivery]) -> int:
+    """The rows of each delivery, if all of them together have at most ``rows``."""
+    return rows // max(1, len(page))
 
 
 @dataclass(frozen=True, slots=True)

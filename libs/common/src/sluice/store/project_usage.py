@@ -1,4 +1,4 @@
-"""What projects have used of their quotas: messages of a day, and stored attachments."""
+"""What projects have used of their quotas: deliveries of a day, and stored attachments."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _KEPT_DAYS = timedelta(days=35)
 
 
 class Usage(NamedTuple):
-    """Accepted messages, and how many of them were urgent."""
+    """Deliveries of accepted messages, and how many of them were urgent."""
 
     messages: int = 0
     urgent: int = 0

@@ -16,6 +16,7 @@ from gateway.bulk.rows import Row
 from gateway.bulk.upload import Upload
 from gateway.errors import IdempotencyConflict, NotFound, PayloadTooLarge, ValidationFailed
 from gateway.kit.body_cost import BodyBudget
+from gateway.kit.chunks import chunks_of
 from gateway.kit.public_ids import read_id
 from gateway.kit.transactions import transaction
 from gateway.services import Services
@@ -53,26 +54,31 @@ class _Chunker:
     size: int = 0
     number: int = 0
     total: int = 0
+    recipients: int = 0
 
     def add(self, row: Row) -> bool:
         """Whether the rows are to be stored with this one."""
         self.rows.append(row)
         self.size += len(orjson.dumps(row))
         self.total += 1
-        if self.total > MAX_RECIPIENTS:
+        self.recipients += _recipients(row)
+        if self.recipients > MAX_RECIPIENTS:
             raise PayloadTooLarge(f"recipients: a job may have at most {MAX_RECIPIENTS}", field="recipients")
         return len(self.rows) >= _STATEMENT_ROWS or self.size >= _STATEMENT_BYTES
 
     def take(self) -> list[NewChunk]:
         """The rows in chunks; the next ones begin with none."""
-        before = self.total - len(self.rows)
-        starts = range(0, len(self.rows), CHUNK_ROWS)
-        chunks = [
-            NewChunk(self.number + at, before + start + 1, orjson.dumps(self.rows[start : start + CHUNK_ROWS]).decode())
-            for at, start in enumerate(starts)
-        ]
+        first = self.total - len(self.rows) + 1
+        chunks: list[NewChunk] = []
+        for rows in chunks_of(self.rows, CHUNK_ROWS, _recipients):
+            chunks.append(NewChunk(self.number + len(chunks), first, orjson.dumps(rows).decode()))
+            first += len(rows)
         self.rows, self.size, self.number = [], 0, self.number + len(chunks)
         return chunks
+
+
+def _recipients(row: Row) -> int:
+    return len(row["to"]) if isinstance(row["to"], list) else 1
 
 
 async def create_job(services: Services, principal: Principal, upload: Upload, *, key: str | None) -> CreatedJob:
@@ -80,7 +86,7 @@ async def create_job(services: Services, principal: Principal, upload: Upload, *
 
     Raises:
         ValidationFailed: the upload, its message or a row cannot be used; nothing of it is sent.
-        PayloadTooLarge: the upload has too many bytes or rows.
+        PayloadTooLarge: the upload has too many bytes or recipients.
         IdempotencyConflict: the key was used for another upload.
         TooManyRequests: the project, or all together, have too many uploads under way.
         NotFound: the project was deleted meanwhile; nothing of the upload is sent.

@@ -21,6 +21,7 @@ from gateway.ingest.dispatch_quota import DispatchQuota
 from gateway.ingest.in_doubt import InDoubtMessages
 from gateway.ingest.project_quota import UNLIMITED, ProjectQuota, QuotaLimits
 from gateway.ingest.suppression import mark_suppressed
+from gateway.kit.chunks import MAX_DELIVERIES
 from gateway.kit.preferred_provider import find_preferred
 from gateway.templates.rendering import TemplateRenderer
 from gateway.unsubscribe.links import Subscription, UnsubscribeLinks
@@ -48,6 +49,7 @@ _DB_TIMEOUT = 0.8  # seconds, see _time_limit
 _DB_RATE = 2 << 20  # bytes per second that PostgreSQL stores at least
 _LARGE = 256 << 10  # bytes of a message that is stored by itself, so that small ones do not wait for it
 _MAX_LARGE = 20  # of them that wait at once; each is in memory
+_PREPARED = 50  # deliveries that a batch prepares before other tasks run
 _NOT_STORED = "The request could not be stored: the database is unavailable. Retry later."
 
 
@@ -109,6 +111,8 @@ class MessageIngest:
             pace=0.008,  # a commit for each two or three requests costs a third more CPU at 700 a second
             limit=max_pending,
             split_on=(asyncpg.DataError, ValueError),
+            weigh=lambda message: len(message.deliveries),
+            max_weight=MAX_DELIVERIES,
         )
         self._large: Batcher[NewMessage, _Stored] = Batcher(
             self._insert, name="accept-large", size=1, parallel=2, limit=_MAX_LARGE
@@ -186,6 +190,7 @@ class MessageIngest:
             Unavailable: PostgreSQL does not answer.
         """
         now = _milliseconds(utc_now())
+        deliveries = 0  # that were prepared since other tasks ran
         items: list[NewMessage | Accepted] = []
         refused: dict[int, tuple[SendCommand, ApiError]] = {}
         for before, command in zip(range(len(commands) - 1, -1, -1), commands, strict=True):
@@ -197,11 +202,15 @@ class MessageIngest:
                 try:
                     message = await self._prepare(command, principal, now - timedelta(milliseconds=before))
                     items.append(_traced(message, span))
+                    deliveries += len(message.deliveries)
                 except Unavailable:
                     raise
                 except ApiError as error:
                     refused[len(items)] = command, error
                     items.append(error)
+            if deliveries >= _PREPARED:
+                deliveries = 0
+                await asyncio.sleep(0)
         replays = await self._find_replays(list(refused.values()), principal)
         for position, replay in zip(refused, replays, strict=True):
             items[position] = replay

@@ -1,4 +1,4 @@
-"""Quotas per project: messages of a day, their urgent share, bytes of stored attachments (finding 16).
+"""Quotas per project: deliveries of a day, their urgent share, bytes of stored attachments (finding 16).
 
 A gateway counts what it accepts in memory and adds it to the database every second, so that no message costs a
 statement. Until the next refresh it does not see what the other gateways accept: together they may exceed a quota by
@@ -28,13 +28,16 @@ from sluice.store.projects import ProjectScope
 
 log = structlog.get_logger()
 
-FREE_URGENT = 10_000  # urgent messages of a day that count towards no share: a project may send little, all urgent
+FREE_URGENT = 10_000  # urgent deliveries of a day that count towards no share: a project may send little, all urgent
 _REFRESH_INTERVAL = 1.0  # seconds
 _ATTACHMENTS_INTERVAL = 300.0  # seconds between two counts of all stored attachments
 
 
 class QuotaLimits(NamedTuple):
-    """What a project may use; 0: no limit. ``urgent_share`` is a fraction of a day's messages, 1: no limit."""
+    """What a project may use; 0: no limit. ``urgent_share`` is a fraction of a day's deliveries, 1: no limit.
+
+    ``messages_per_day``: deliveries; a message counts once for each recipient, an e-mail once.
+    """
 
     messages_per_day: int = 0
     urgent_share: float = 1.0
@@ -64,17 +67,18 @@ class ProjectQuota:
         self._begin_day()
         limits = self._limits
         used = self._used.get(ProjectScope(message.project_id, message.sandbox), Usage())
-        if limits.messages_per_day and used.messages >= limits.messages_per_day:
+        deliveries = len(message.deliveries)
+        if limits.messages_per_day and used.messages + deliveries > limits.messages_per_day:
             raise QuotaExceeded(
-                f"The project has sent {limits.messages_per_day} messages today, which is its quota. The count "
-                "starts again at midnight UTC.",
+                f"The project's quota is {limits.messages_per_day} messages a day, one for each recipient, and it has "
+                f"sent {used.messages} today. The count starts again at midnight UTC.",
                 retry_after=self._until_midnight(),
             )
-        urgent = used.urgent + 1
+        urgent = used.urgent + deliveries
         if (
             message.delivery_class is DeliveryClass.URGENT
             and urgent > FREE_URGENT
-            and urgent > limits.urgent_share * (used.messages + 1)
+            and urgent > limits.urgent_share * (used.messages + deliveries)
         ):
             raise QuotaExceeded(
                 f"class: more than {limits.urgent_share:.0%} of the project's messages of today are urgent. Send it as "
@@ -95,10 +99,11 @@ class ProjectQuota:
         """Count an accepted message."""
         self._begin_day()
         scope = ProjectScope(message.project_id, message.sandbox)
-        urgent = message.delivery_class is DeliveryClass.URGENT
+        deliveries = len(message.deliveries)
+        urgent = deliveries if message.delivery_class is DeliveryClass.URGENT else 0
         for counts in (self._used, self._unsaved):
             used = counts.get(scope, Usage())
-            counts[scope] = Usage(used.messages + 1, used.urgent + urgent)
+            counts[scope] = Usage(used.messages + deliveries, used.urgent + urgent)
         if message.attachments:
             self._attachments[message.project_id] += _attachment_bytes(message)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from starlette.requests import Request
@@ -13,6 +13,7 @@ from gateway.errors import ApiError, Unavailable, ValidationFailed, field_of
 from gateway.ingest.command import SendCommand
 from gateway.ingest.ingest import Accepted, AcceptedMessage, MessageBatch
 from gateway.kit.body_cost import BodyBudget, HeldBody, check_cost
+from gateway.kit.chunks import chunks_of
 from gateway.kit.responses import headers_of, key_of, read_body
 from gateway.kit.strict_json import NUL, check_storable, object_of
 from gateway.messages.v1_schemas import command_of
@@ -20,6 +21,7 @@ from gateway.services import Services
 from sluice.store.db import UNAVAILABLE_ERRORS, rows_of
 
 MAX_MESSAGES = 1_000
+MAX_RECIPIENTS = 10_000  # of all messages of a batch together
 MAX_BYTES = 10 << 20
 _CHUNK = 200  # messages of one transaction
 _COST = 10  # large mails that a batch may cost to decode
@@ -31,7 +33,7 @@ async def send_batch(services: Services, principal: Principal, request: Request)
     """What became of each message in the body ``{"messages": [...]}``.
 
     Raises:
-        ValidationFailed: the body has another form, or the wrong number of messages.
+        ValidationFailed: the body has another form, the wrong number of messages, or too many recipients.
         PayloadTooLarge: it has too many bytes, or costs too much to decode.
         TooManyRequests: the project has too many bytes of such requests under way.
         Unavailable: see :func:`accept_batch`.
@@ -61,8 +63,16 @@ def _commands(body: bytes, key: str | None) -> list[SendCommand | ApiError]:
     items = document.get("messages")
     if not isinstance(items, list) or not 0 < len(items) <= MAX_MESSAGES:
         raise ValidationFailed(f"messages: must be a list of 1 to {MAX_MESSAGES} messages", field="messages")
+    if sum(map(_recipients, items)) > MAX_RECIPIENTS:
+        raise ValidationFailed(f"messages: may have at most {MAX_RECIPIENTS} recipients together", field="messages")
     has_nul = NUL in body
     return [_command(item, None if key is None else item_key(key, index), has_nul) for index, item in enumerate(items)]
+
+
+def _recipients(item: Any) -> int:
+    """How many recipients an item that was not read yet names."""
+    lists = (item.get(name) for name in ("to", "cc", "bcc")) if isinstance(item, dict) else ()
+    return sum(len(one) for one in lists if isinstance(one, list))
 
 
 def item_key(key: str, index: int) -> str:
@@ -90,7 +100,7 @@ async def accept_batch(
         Unavailable: nothing was stored. Where only some chunks could not be, it is the result of their commands.
     """
     results: list[Accepted] = []
-    for chunk in _chunks(commands):
+    for chunk in chunks_of(commands, _CHUNK, _deliveries):
         try:
             batch = await services.ingest.prepare_batch(chunk, principal, source="http")
             results += await _store(services, principal, batch)
@@ -101,9 +111,8 @@ async def accept_batch(
     return results
 
 
-def _chunks(commands: Sequence[SendCommand | ApiError]) -> Iterator[Sequence[SendCommand | ApiError]]:
-    for start in range(0, len(commands), _CHUNK):
-        yield commands[start : start + _CHUNK]
+def _deliveries(command: SendCommand | ApiError) -> int:
+    return 0 if isinstance(command, ApiError) else len(command.recipients)
 
 
 async def _store(services: Services, principal: Principal, batch: MessageBatch) -> list[Accepted]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from uuid import UUID
 
 from gateway.errors import NotCancellable, NotFound
@@ -17,24 +19,45 @@ from sluice.providers.adapters.sandbox import SANDBOX_PROVIDER_ID
 from sluice.runtime import failpoints
 from sluice.runtime.clock import utc_now
 from sluice.store import cancellation, message_list, messages
-from sluice.store.db import rows_of
+from sluice.store.db import Db, rows_of
 from sluice.store.message_list import Filters, MessagePage, Position
 from sluice.store.messages import MessageView
 from sluice.store.projects import ProjectScope
 
 
 async def find(services: Services, scope: ProjectScope, message_id: str) -> MessageView:
-    """The project's message with its deliveries and events; ``message_id`` is its public id.
+    """The project's message without its history; ``message_id`` is its public id.
 
     Raises:
         NotFound: the project has no such message.
         Unavailable: PostgreSQL does not answer.
     """
+    return await _find(services, scope, message_id, messages.find)
+
+
+async def find_with_history(
+    services: Services, scope: ProjectScope, message_id: str, *, after: UUID | None = None
+) -> MessageView:
+    """The project's message with the history of some deliveries: see :func:`sluice.store.messages.find_with_history`.
+
+    Raises:
+        NotFound: the project has no such message.
+        Unavailable: PostgreSQL does not answer.
+    """
+    return await _find(services, scope, message_id, partial(messages.find_with_history, after=after))
+
+
+async def _find(
+    services: Services,
+    scope: ProjectScope,
+    message_id: str,
+    read: Callable[[Db, ProjectScope, UUID], Awaitable[MessageView | None]],
+) -> MessageView:
     found = None
     with suppress(ids.InvalidIdError), database_errors():
         decoded = ids.decode_id("msg", message_id)
         async with rows_of(services.pool, [scope.project_id]) as db:
-            found = await messages.find(db, scope, decoded)
+            found = await read(db, scope, decoded)
     if found is None:
         raise NotFound("The project has no such message.")
     return found
@@ -73,7 +96,7 @@ async def cancel(services: Services, scope: ProjectScope, message_id: str) -> Me
         raise NotCancellable("The message was handed to a provider, or has failed, and can no longer be cancelled.")
     if cancelled.outbox_id is not None:
         services.outbox.publish_events(cancelled.outbox_id, cancelled.events)
-    return await find(services, scope, message_id)
+    return await find_with_history(services, scope, message_id)
 
 
 async def list_messages(

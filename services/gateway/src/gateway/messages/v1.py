@@ -21,6 +21,7 @@ from gateway.errors import (
 )
 from gateway.ingest import fast_path
 from gateway.ingest.fast_path import accepted_body
+from gateway.kit.body_cost import SMALL
 from gateway.kit.contents import (
     ContentPart,
     ContentResponse,
@@ -33,7 +34,8 @@ from gateway.kit.contents import (
     show_content,
 )
 from gateway.kit.fields import Short, Time
-from gateway.kit.pagination import DEFAULT_LIMIT, MAX_LIMIT, Page
+from gateway.kit.large_answers import json_response
+from gateway.kit.pagination import DEFAULT_LIMIT, MAX_LIMIT, Page, decode_cursor, encode_cursor
 from gateway.kit.provider_reference import ProviderReference, provider_reference
 from gateway.kit.replayed import REPLAYED_HEADER
 from gateway.kit.responses import project_id_text, rfc3339
@@ -56,14 +58,17 @@ from gateway.messages.v1_schemas import (
     RetriedDelivery,
     TemplateReference,
 )
-from gateway.routing.v1_schemas import serialize_decision
+from gateway.routing.v1_schemas import DecisionResponse, serialize_decision
 from sluice.model import ids
 from sluice.model.message import Channel
 from sluice.model.state import State
 from sluice.model.terms import TermKind, term
+from sluice.routing.decision import shorten_decision
 from sluice.store.config_cache import ConfigCache
 from sluice.store.message_list import Filters, MessageRow
 from sluice.store.messages import Attempt, Delivery, Event, MessageView
+
+_FEW = 100  # parts of an answer (attempts, events, recipients): they are written in 5 ms
 
 _REPLAYED: dict[str, Any] = {
     "description": "The message is stored and will be delivered.",
@@ -106,11 +111,12 @@ async def send_message(
 async def send_batch(
     body: BatchRequest, principal: MessagesSend, idempotency_key: Annotated[str | None, Header()] = None
 ) -> None:
-    """Send up to 1,000 messages in one request of at most 10 MiB.
+    """Send up to 1,000 messages to up to 10,000 recipients in one request of at most 10 MiB.
 
     `data` has a result for each message, in their order: as from a single request, or an `error`, which concerns this
-    message only. Messages are stored in chunks of 200, each in one transaction. With an `Idempotency-Key` a repeated
-    batch sends nothing twice: each of its messages counts by its position, where it has no key of its own.
+    message only. Messages are stored in chunks of 200, or of 1,000 recipients, each in one transaction. With an
+    `Idempotency-Key` a repeated batch sends nothing twice: each of its messages counts by its position, where it has no
+    key of its own.
     """
 
 
@@ -180,14 +186,14 @@ def _status(text: str) -> State:
         raise ValidationFailed(f"status: must be one of {', '.join(State)}", field="status") from None
 
 
-@router.get("", responses=errors_of())
+@router.get("", response_model=Page[MessageSummary], responses=errors_of())
 async def list_messages(
     principal: MessagesRead,
     services: ServicesDep,
     filters: Annotated[Filters, Depends(_filters)],
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
     cursor: Annotated[str | None, Query(max_length=MAX_LENGTH, description="`next_cursor` of the page before.")] = None,
-) -> Page[MessageSummary]:
+) -> Response:
     """The project's messages, newest first; a test key's are the test messages.
 
     `next_cursor` is null at the end only: a page may have fewer messages than `limit`, or none, where what fits the
@@ -196,9 +202,13 @@ async def list_messages(
     """
     position = None if cursor is None else decode_position(cursor)
     found = await service.list_messages(services, principal.scope, filters, limit=limit, position=position)
-    return Page(
-        data=[_summary(row, services.config) for row in found.messages],
-        next_cursor=None if found.next is None else encode_position(found.next),
+    recipients = sum(len(row.recipients) for row in found.messages)
+    return await json_response(
+        lambda: Page[MessageSummary](
+            data=[_summary(row, services.config) for row in found.messages],
+            next_cursor=None if found.next is None else encode_position(found.next),
+        ),
+        is_large=recipients > _FEW or sum(len(row.metadata or "") for row in found.messages) > SMALL,
     )
 
 
@@ -240,10 +250,23 @@ def _retried(one: retry.Retried) -> RetriedDelivery:
     )
 
 
-@router.get("/{message_id}", responses=errors_of())
-async def get_message(message_id: str, principal: MessagesRead, services: ServicesDep) -> MessageResponse:
-    """One message with its history."""
-    return serialize(await service.find(services, principal.scope, message_id), services.config)
+@router.get("/{message_id}", response_model=MessageResponse, responses=errors_of())
+async def get_message(
+    message_id: str,
+    principal: MessagesRead,
+    services: ServicesDep,
+    cursor: Annotated[
+        str | None, Query(max_length=100, description="`next_cursor` of the answer before: further deliveries.")
+    ] = None,
+) -> Response:
+    """One message with its history: that of 50 deliveries, and of each its first and its newest events and attempts.
+
+    `next_cursor` leads to further `deliveries` with their `events`; all other fields are about the whole message.
+    """
+    after = None if cursor is None else decode_cursor(cursor)
+    return await _respond(
+        await service.find_with_history(services, principal.scope, message_id, after=after), services.config
+    )
 
 
 @router.get("/{message_id}/content", responses=errors_of())
@@ -284,10 +307,21 @@ async def get_message_attachment(
     return download(file, (await service.load_files(services, message.project_id, content)).get(file.sha256))
 
 
-@router.delete("/{message_id}/cancel", responses=errors_of(NotCancellable))
-async def cancel_message(message_id: str, principal: MessagesCancel, services: ServicesDep) -> MessageResponse:
-    """Cancel a message that was not handed to a provider yet. After a 200 no provider is called for it."""
-    return serialize(await service.cancel(services, principal.scope, message_id), services.config)
+@router.delete("/{message_id}/cancel", response_model=MessageResponse, responses=errors_of(NotCancellable))
+async def cancel_message(message_id: str, principal: MessagesCancel, services: ServicesDep) -> Response:
+    """Cancel a message that was not handed to a provider yet. After a 200 no provider is called for it.
+
+    The answer is that of `GET /v1/messages/{message_id}`.
+    """
+    return await _respond(await service.cancel(services, principal.scope, message_id), services.config)
+
+
+async def _respond(message: MessageView, config: ConfigCache) -> Response:
+    """The message as ``/v1`` shows it, written in a thread where that takes longer than the event loop can wait."""
+    parts = len(message.events) + sum(1 + len(one.attempts) + len(one.receipts) for one in message.shown)
+    return await json_response(
+        lambda: serialize(message, config), is_large=parts > _FEW or len(message.content) > SMALL
+    )
 
 
 def _summary(row: MessageRow, config: ConfigCache) -> MessageSummary:
@@ -335,8 +369,9 @@ def serialize(message: MessageView, config: ConfigCache) -> MessageResponse:
             "failed_over": any(delivery.failed_over for delivery in message.deliveries),
             "possible_duplicate": any(delivery.may_be_doubled for delivery in message.deliveries),
             "created_at": rfc3339(message.created_at),
-            "deliveries": [_delivery(delivery, config) for delivery in message.deliveries],
+            "deliveries": [_delivery(delivery, config) for delivery in message.shown],
             "events": [_event(event, config) for event in message.events],
+            "next_cursor": None if message.next is None else encode_cursor(message.next),
         }
     )
 
@@ -349,6 +384,8 @@ def _delivery(delivery: Delivery, config: ConfigCache) -> DeliveryResponse:
         due_at=None if delivery.due_at is None else rfc3339(delivery.due_at),
         failed_over=delivery.failed_over,
         possible_duplicate=delivery.may_be_doubled,
+        attempt_count=delivery.attempt_count,
+        event_count=delivery.event_count,
         attempts=[_attempt(delivery, one, config) for one in delivery.attempts],
     )
 
@@ -367,7 +404,7 @@ def _attempt(delivery: Delivery, one: Attempt, config: ConfigCache) -> DeliveryA
         detail=one.error or "",
         reference=one.client_reference,
         provider_message_id=one.provider_message_id,
-        routing=None if one.routing_decision is None else serialize_decision(one.routing_decision, config),
+        routing=_routing(one.routing_decision, config),
         receipts=[
             DeliveryReceiptResponse(type=receipt.type, received_at=rfc3339(receipt.received_at))
             for receipt in delivery.receipts
@@ -386,9 +423,14 @@ def _event(event: Event, config: ConfigCache) -> EventResponse:
         attempt=event.attempt,
         reason=event.reason,
         detail=event.detail,
-        routing=None if event.routing_decision is None else serialize_decision(event.routing_decision, config),
+        routing=_routing(event.routing_decision, config),
         created_at=rfc3339(event.occurred_at),
     )
+
+
+def _routing(decision: str | None, config: ConfigCache) -> DecisionResponse | None:
+    known = None if decision is None else orjson.loads(decision)
+    return serialize_decision(shorten_decision(known), config) if known else None  # an older one may be longer
 
 
 def _template(message: MessageView | MessageRow) -> TemplateReference | None:

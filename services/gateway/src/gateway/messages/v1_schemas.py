@@ -788,6 +788,7 @@ class DeliveryResponse(_Response):
     """A message to one recipient; of e-mail, to one envelope.
 
     ``due_at``: when the next attempt may begin, or what a running one is waited for; null once nothing is due.
+    ``attempt_count`` and ``event_count``: all of them, of which the answer may have only the first and the newest.
     """
 
     id: str
@@ -796,6 +797,8 @@ class DeliveryResponse(_Response):
     due_at: Timestamp | None
     failed_over: bool
     possible_duplicate: bool
+    attempt_count: int
+    event_count: int
     attempts: list[DeliveryAttemptResponse]
 
 
@@ -828,3 +831,4 @@ class MessageResponse(MessageSummary):
 
     deliveries: list[DeliveryResponse]
     events: list[EventResponse]
+    next_cursor: str | None = Field(description="The cursor of further deliveries; null at the end.")
