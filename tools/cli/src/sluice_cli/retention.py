@@ -71,4 +71,5 @@ async def _delete(pool: Any, limits: RetentionLimits) -> list[str]:
         f"messages captured by the sandbox: {deleted.sandbox_messages}",
         f"messages whose content was erased: {deleted.erased_messages}",
         f"rollups of analytics: {deleted.rollups}",
+        f"credentials of deleted providers: {deleted.credentials}",
     ]

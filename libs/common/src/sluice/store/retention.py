@@ -83,6 +83,7 @@ class Deleted:
     erased_messages: int = 0
     receipt_tokens: int = 0
     rollups: int = 0
+    credentials: int = 0  # of deleted providers
 
     def __bool__(self) -> bool:
         counts = (
@@ -92,6 +93,7 @@ class Deleted:
             self.erased_messages,
             self.receipt_tokens,
             self.rollups,
+            self.credentials,
         )
         return bool(self.partitions or any(counts))
 
@@ -105,7 +107,10 @@ async def delete_expired(pool: Pool, limits: RetentionLimits, *, now: datetime) 
             await _drop_week(pool, week, deleted)
         deleted.rows = await _delete_strays(pool, cutoff)
         await incidents.delete_old(pool, before=cutoff)
-        deleted.attachments = await _delete_attachments(pool, now - max(limits.messages, MAX_WAIT))
+        oldest = now - max(limits.messages, MAX_WAIT)
+        deleted.attachments = await _delete_attachments(pool, oldest)
+        # What they sent is deleted, and with it the attempts that a receipt could be about.
+        deleted.credentials = await pool.fetchval("SELECT drop_credentials($1)", oldest)
     if limits.sandbox is not None:
         deleted.sandbox_messages = await _in_batches(
             pool,

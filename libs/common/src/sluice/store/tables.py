@@ -386,6 +386,7 @@ FUNCTIONS: Mapping[str, tuple[Login, ...]] = {
     "drop_week": (ROUTER, OPERATOR),
     "delete_strays": (ROUTER, OPERATOR),
     "erase_contents": (ROUTER, OPERATOR),
+    "drop_credentials": (ROUTER, OPERATOR),
     "roles_of_user": (GATEWAY,),
     "project_of_invitation": (GATEWAY,),
     "addresses_of_deliveries": (ROUTER, EVENT_WORKER),

@@ -69,7 +69,7 @@ class _Chunker:
     def take(self) -> list[NewChunk]:
         """The rows in chunks; the next ones begin with none."""
         first = self.total - len(self.rows) + 1
-        chunks = []
+        chunks: list[NewChunk] = []
         for rows in chunks_of(self.rows, CHUNK_ROWS, _recipients):
             chunks.append(NewChunk(self.number + len(chunks), first, orjson.dumps(rows).decode()))
             first += len(rows)
