@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 from sluice.runtime.tasks import cancel_and_wait
 
-LIMIT = 0.1  # seconds; what is to stay below 50 ms, on a machine that other tests share
+LIMIT = 0.3  # seconds; alone it is below 0.05, beside other tests on two cores it was 0.15; without bounds 0.7 to 2
 
 
 class LoopLag:

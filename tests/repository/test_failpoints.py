@@ -147,6 +147,7 @@ CONFIGURATION = {
     "providers.create_provider",
     "providers.set_priorities",
     "providers.update_provider",
+    "providers.drop_old_credentials",
     "sessions.create_session",
     "sessions.end_session",
     "sessions.end_session_of_used_token",

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 import asyncpg
 import pytest
 
+from sluice.model.ids import uuid7
 from sluice.model.message import Channel
 from sluice.model.state import EventType
 from sluice.model.suppression import SuppressionReason
@@ -15,6 +16,7 @@ from sluice.store import (
     partitions,
     project_usage,
     projects,
+    providers,
     receipt_tokens,
     receipts,
     retention,
@@ -67,6 +69,28 @@ async def weeks_of(store, table):
         "SELECT inhrelid::regclass::text n FROM pg_inherits WHERE inhparent = $1::regclass", table
     )
     return sorted(row["n"].rpartition("_")[2] for row in rows if row["n"].endswith(tuple("0123456789")))
+
+
+async def test_credentials_are_dropped_once_what_a_deleted_provider_sent_is_deleted(store):
+    project = await projects.create_project(store.pool, organization="Shop", slug="shop", name="Shop", now=OLD)
+    provider_ids = [uuid7() for _ in range(3)]
+    for provider_id in provider_ids:
+        await providers.create_provider(
+            *(store.pool, provider_id, project.id),
+            package="provider-resend",
+            channel=Channel.EMAIL,
+            name="mail",
+            encrypted_credentials=b"x",
+            now=OLD,
+        )
+    for provider_id, at in zip(provider_ids, (OLD, RECENT), strict=False):
+        await providers.update_provider(store.pool, project.id, provider_id, now=at, deleted=True)
+
+    deleted = await retention.delete_expired(store.router, LIMITS, now=NOW)
+    again = await retention.delete_expired(store.router, LIMITS, now=NOW)
+
+    assert (deleted.credentials, again.credentials) == (1, 0)
+    assert [row.id for row in await providers.list_providers(store.pool, project.id)] == provider_ids[1:]
 
 
 async def test_finding_16_old_weeks_are_dropped_from_every_table(store):

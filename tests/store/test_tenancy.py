@@ -126,6 +126,11 @@ async def a_provider(db, project_id):
     return provider_id
 
 
+async def dropped_credentials(db, ours):
+    await providers.update_provider(db, ours.id, ours.provider_id, deleted=True, now=NOON)
+    await providers.drop_old_credentials(db, ours.id, kept=0)
+
+
 def a_channel_config(project_id, group, *, enabled=True):
     return ChannelConfig(project_id, group, enabled, "shop@example.com", "Shop", created_at=NOON, updated_at=NOON)
 
@@ -265,6 +270,7 @@ OPERATIONS = {
     "devices.list_tokens": lambda db, ours: devices.list_tokens(db, ours.id, "ada"),
     "devices.register": lambda db, ours: a_device(db, ours.id, "new"),
     "devices.remove": lambda db, ours: devices.remove(db, ours.id, "phone"),
+    "domains.count_domains": lambda db, ours: domains.count_domains(db, ours.id),
     "domains.create_domain": lambda db, ours: domains.create_domain(
         db, ours.id, domain="new.example", token="t", now=NOON
     ),
@@ -335,6 +341,8 @@ OPERATIONS = {
         db, ours.provider_id, since=NOON, until=after(1), step=provider_health.STEP
     ),
     "providers.create_provider": lambda db, ours: a_provider(db, ours.id),
+    "providers.count_providers": lambda db, ours: providers.count_providers(db, ours.id),
+    "providers.drop_old_credentials": lambda db, ours: dropped_credentials(db, ours),
     "providers.list_views": lambda db, ours: providers.list_views(db, ours.id),
     "providers.set_priorities": lambda db, ours: providers.set_priorities(db, ours.id, {ours.provider_id: 1}, now=NOON),
     "providers.update_provider": lambda db, ours: providers.update_provider(

@@ -146,6 +146,12 @@ class VersionConflict(ApiError):
     status, code = 409, "VERSION_CONFLICT"
 
 
+class LimitReached(ApiError):
+    """The project has as many of these as it may have: delete one that is not used any more."""
+
+    status, code = 409, "LIMIT_REACHED"
+
+
 class NotProbeable(ApiError):
     """The provider is healthy, disabled, or pauses because it asked for it: there is nothing to probe now."""
 

@@ -74,6 +74,7 @@ async def _delete(pool: Any, limits: RetentionLimits) -> tuple[list[str], int]:
         f"messages whose content was erased: {deleted.erased_messages}",
         f"rollups of analytics: {deleted.rollups}",
         f"addresses and devices of deleted projects: {deleted.orphans}",
+        f"credentials of deleted providers: {deleted.credentials}",
         *(f"not deleted, try again: {step}: {error}" for step, error in deleted.failed.items()),
     ]
     return lines, 1 if deleted.failed else 0

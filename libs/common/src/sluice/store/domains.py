@@ -79,6 +79,11 @@ async def list_domains(db: Db, project_id: UUID, *, limit: int, before: UUID | N
     return [_domain(row) for row in rows]
 
 
+async def count_domains(db: Db, project_id: UUID) -> int:
+    """How many domains the project has."""
+    return int(await db.fetchval("SELECT count(*) FROM domains WHERE project_id = $1", project_id))
+
+
 async def list_statuses(db: Db, project_id: UUID | None = None) -> dict[tuple[UUID, str], Mapping[str, str]]:
     """The statuses of each project's domains, in the projects that refuse other senders: all of these, or one."""
     rows = await db.fetch(

@@ -89,13 +89,15 @@ async def create_provider(
 
 
 async def list_providers(db: Db, project_id: UUID | None = None) -> list[ProviderRow]:
-    """All providers in routing order, or those of one project; deleted ones too, for attempts in flight."""
+    """All providers in routing order, or those of one project; deleted ones too, for attempts in flight and receipts,
+    until their credentials are dropped.
+    """
     rows = await db.fetch(
         """
         SELECT id, project_id, package, channel, name, priority, enabled, encrypted_credentials, settings, version,
                deleted_at IS NOT NULL AS deleted, credentials_version
           FROM providers
-         WHERE $1::uuid IS NULL OR project_id = $1
+         WHERE ($1::uuid IS NULL OR project_id = $1) AND (deleted_at IS NULL OR encrypted_credentials <> '')
          ORDER BY project_id, channel, priority, id
         """,
         project_id,
@@ -113,6 +115,27 @@ def _provider(row: Any) -> ProviderRow:
 async def lock_providers(db: Db, project_id: UUID) -> None:
     """Let one transaction at a time change the providers of a project: their order and their versions stay right."""
     await db.execute("SELECT FROM projects WHERE id = $1 FOR NO KEY UPDATE", project_id)
+
+
+async def count_providers(db: Db, project_id: UUID) -> int:
+    """How many providers the project has, without deleted ones."""
+    return int(
+        await db.fetchval("SELECT count(*) FROM providers WHERE project_id = $1 AND deleted_at IS NULL", project_id)
+    )
+
+
+async def drop_old_credentials(db: Db, project_id: UUID, *, kept: int) -> None:
+    """Drop the credentials of the project's deleted providers, except those of the ``kept`` newest."""
+    await db.execute(
+        """
+        UPDATE providers SET encrypted_credentials = ''
+         WHERE project_id = $1 AND deleted_at IS NOT NULL AND encrypted_credentials <> ''
+           AND id NOT IN (SELECT id FROM providers WHERE project_id = $1 AND deleted_at IS NOT NULL
+                           ORDER BY deleted_at DESC, id DESC LIMIT $2)
+        """,
+        project_id,
+        kept,
+    )
 
 
 async def list_views(
@@ -201,7 +224,7 @@ async def reencrypt_credentials(db: Db, cipher: CredentialCipher, *, limit: int 
     """Encrypt all credentials with the cipher's current key; returns how many were encrypted again, and how many not.
 
     Each is replaced only if it has not changed meanwhile. The plaintext, its versions and the running roles are not
-    affected. Deleted providers are included: their receipts still need the credentials.
+    affected. Deleted providers are included as long as they have credentials, which their receipts still need.
 
     Raises:
         SluiceError: credentials cannot be decrypted with any configured key; the others are already replaced.
@@ -210,8 +233,8 @@ async def reencrypt_credentials(db: Db, cipher: CredentialCipher, *, limit: int 
     after = UUID(int=0)
     while True:
         rows = await db.fetch(
-            "SELECT id, project_id, encrypted_credentials, credentials_version FROM providers WHERE id > $1"
-            " ORDER BY id LIMIT $2",
+            "SELECT id, project_id, encrypted_credentials, credentials_version FROM providers"
+            " WHERE id > $1 AND encrypted_credentials <> '' ORDER BY id LIMIT $2",
             after,
             limit,
         )
@@ -242,5 +265,5 @@ def _reencrypt(cipher: CredentialCipher, row: Any) -> bytes:
 
 async def count_stale_credentials(db: Db, cipher: CredentialCipher) -> int:
     """How many credentials are encrypted with another key than the current one."""
-    rows = await db.fetch("SELECT encrypted_credentials FROM providers")
+    rows = await db.fetch("SELECT encrypted_credentials FROM providers WHERE encrypted_credentials <> ''")
     return sum(not cipher.is_current(row["encrypted_credentials"]) for row in rows)

@@ -92,6 +92,7 @@ class Deleted:
     receipt_tokens: int = 0
     rollups: int = 0
     orphans: int = 0  # addresses and devices of deleted projects
+    credentials: int = 0  # of deleted providers
     failed: dict[str, str] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
@@ -103,6 +104,7 @@ class Deleted:
             self.receipt_tokens,
             self.rollups,
             self.orphans,
+            self.credentials,
         )
         return bool(self.partitions or any(counts))
 
@@ -172,8 +174,12 @@ async def _delete_messages(pool: Pool, deleted: Deleted, *, now: datetime, kept:
         deleted.rows = await _until_none(pool, "SELECT delete_strays($1, $2)", min_id_at(cutoff), _BATCH)
     with _reported(deleted, "incidents"):
         await incidents.delete_old(pool, before=cutoff)
+    oldest = now - max(kept, MAX_WAIT)
     with _reported(deleted, "attachments"):
-        deleted.attachments = await _delete_attachments(pool, now - max(kept, MAX_WAIT))
+        deleted.attachments = await _delete_attachments(pool, oldest)
+    with _reported(deleted, "credentials of deleted providers"):
+        # What they sent is deleted, and with it the attempts that a receipt could be about.
+        deleted.credentials = await pool.fetchval("SELECT drop_credentials($1)", oldest)
 
 
 async def expired_weeks(db: Db, cutoff: datetime) -> list[str]:

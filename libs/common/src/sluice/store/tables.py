@@ -391,6 +391,7 @@ FUNCTIONS: Mapping[str, tuple[Login, ...]] = {
     "erase_next_contents": (ROUTER, OPERATOR),
     "erase_bulk_contents": (ROUTER, OPERATOR),
     "delete_of_deleted_projects": (ROUTER, OPERATOR),
+    "drop_credentials": (ROUTER, OPERATOR),
     "roles_of_user": (GATEWAY,),
     "project_of_invitation": (GATEWAY,),
     "addresses_of_deliveries": (ROUTER, EVENT_WORKER),

@@ -12,6 +12,7 @@ import asyncpg
 from gateway.auth.principal import Principal
 from gateway.domains.checker import RecordStatus
 from gateway.errors import DomainExists, DomainInUse, NotFound
+from gateway.kit.limits import MAX_DOMAINS, require_room
 from gateway.kit.transactions import transaction
 from gateway.services import Services
 from sluice.model import ids
@@ -29,10 +30,12 @@ async def create(services: Services, principal: Principal, domain: str, actor: A
 
     Raises:
         DomainExists: the project has it already.
+        LimitReached: it has as many domains as it may have.
         Unavailable: PostgreSQL does not answer.
     """
     try:
         async with transaction(services.pool, principal.project_id) as db:
+            require_room(await domains.count_domains(db, principal.project_id), MAX_DOMAINS, "domains")
             created = await domains.create_domain(
                 db, principal.project_id, domain=domain, token=secrets.token_hex(16), now=utc_now()
             )

@@ -11,7 +11,7 @@ from gateway.dependencies import DomainsRead, DomainsWrite, ServicesDep
 from gateway.domains import service
 from gateway.domains.checker import RecordStatus
 from gateway.domains.v1_schemas import CreateDomainRequest, DomainRecordResponse, DomainResponse, DomainStatus
-from gateway.errors import DomainExists, DomainInUse, NotFound
+from gateway.errors import DomainExists, DomainInUse, LimitReached, NotFound
 from gateway.kit.json_route import JsonRoute
 from gateway.kit.pagination import Page, PageDep
 from gateway.kit.public_ids import read_id
@@ -25,7 +25,7 @@ from sluice.store.domains import Domain
 router = APIRouter(prefix="/v1/domains", tags=["domains"], route_class=JsonRoute)
 
 
-@router.post("", status_code=201, responses=errors_of(DomainExists))
+@router.post("", status_code=201, responses=errors_of(DomainExists, LimitReached))
 async def create_domain(
     body: CreateDomainRequest, request: Request, principal: DomainsWrite, services: ServicesDep
 ) -> DomainResponse:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from functools import partial
@@ -211,15 +211,23 @@ class MessageIngest:
             if deliveries >= _PREPARED:
                 deliveries = 0
                 await asyncio.sleep(0)
-        replays = await self._find_replays(list(refused.values()), principal)
-        for position, replay in zip(refused, replays, strict=True):
-            items[position] = replay
-        messages = [item for item in items if isinstance(item, NewMessage)]
+        items = await self._with_replays(items, refused, principal)
         try:
-            marked = iter(await self._mark_suppressed(messages))
+            marked = iter(await self._mark_suppressed([item for item in items if isinstance(item, NewMessage)]))
         except UNAVAILABLE_ERRORS as error:
             raise Unavailable(_NOT_STORED) from error
         return MessageBatch(self, [next(marked) if isinstance(item, NewMessage) else item for item in items], source)
+
+    async def _with_replays(
+        self,
+        items: Sequence[NewMessage | Accepted],
+        refused: Mapping[int, tuple[SendCommand, ApiError]],
+        principal: Principal,
+    ) -> list[NewMessage | Accepted]:
+        """``items`` with the first answers to the refused commands, by position, that have one."""
+        replays = await self._find_replays(list(refused.values()), principal)
+        replaced = dict(zip(refused, replays, strict=True))
+        return [replaced.get(position, item) for position, item in enumerate(items)]
 
     async def insert_prepared(self, connection: Connection, batch: Sequence[NewMessage]) -> list[InsertResult]:
         """Store prepared messages in the connection's transaction."""

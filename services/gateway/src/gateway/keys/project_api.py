@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Request
 
 from gateway.accounts.project_api_schemas import DoneResponse
 from gateway.dependencies import ServicesDep
-from gateway.errors import NotFound
+from gateway.errors import LimitReached, NotFound
 from gateway.keys import service
 from gateway.keys.project_api_schemas import CreatedKeyResponse, CreateKeyRequest, KeyResponse, UpdateKeyRequest
 from gateway.kit.json_route import JsonRoute
@@ -25,7 +25,7 @@ router = APIRouter(prefix="/projects/{projectId}/api-keys", tags=["keys"], route
 _KeyId = Annotated[str, Path(alias="keyId")]
 
 
-@router.post("", status_code=201, responses=errors_of())
+@router.post("", status_code=201, responses=errors_of(LimitReached))
 async def create_key(
     body: CreateKeyRequest, request: Request, principal: KeysWrite, services: ServicesDep
 ) -> CreatedKeyResponse:

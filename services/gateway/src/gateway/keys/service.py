@@ -8,6 +8,7 @@ from uuid import UUID
 
 from gateway.auth.principal import KeyPrincipal, Principal
 from gateway.errors import NotFound
+from gateway.kit.limits import MAX_KEYS, require_room
 from gateway.kit.transactions import transaction
 from gateway.services import Services
 from sluice.model import ids
@@ -26,10 +27,12 @@ async def create(
     """Create a key: its text, which is shown once, and its description. ``head``: what the text begins with.
 
     Raises:
+        LimitReached: the project has as many keys as it may have.
         Unavailable: PostgreSQL does not answer.
     """
     created_by = None if isinstance(principal, KeyPrincipal) else principal.user_id
     async with transaction(services.pool, principal.project_id) as db:
+        require_room(await api_keys.count_keys(db, principal.project_id), MAX_KEYS, "API keys")
         key, summary = await api_keys.create_named_key(
             db, principal.project_id, name=name, is_test=is_test, now=utc_now(), created_by=created_by, head=head
         )

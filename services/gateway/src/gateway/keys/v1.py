@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 
 from gateway.dependencies import KeysRead, KeysWrite, ServicesDep
-from gateway.errors import NotFound
+from gateway.errors import LimitReached, NotFound
 from gateway.keys import service
 from gateway.keys.v1_schemas import CreatedKeyResponse, CreateKeyRequest, KeyResponse
 from gateway.kit.json_route import JsonRoute
@@ -20,7 +20,7 @@ from sluice.store.api_keys import KeySummary
 router = APIRouter(prefix="/v1/projects/{slug}/keys", tags=["keys"], route_class=JsonRoute)
 
 
-@router.post("", status_code=201, responses=errors_of())
+@router.post("", status_code=201, responses=errors_of(LimitReached))
 async def create_key(
     slug: str, body: CreateKeyRequest, request: Request, principal: KeysWrite, services: ServicesDep
 ) -> CreatedKeyResponse:

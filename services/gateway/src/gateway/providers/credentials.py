@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
@@ -21,6 +21,9 @@ from sluice.runtime.errors import SluiceError
 from sluice.store.cipher import CredentialCipher
 from sluice.store.providers import ProviderRow
 
+MAX_CREDENTIALS = 8_192
+"""Bytes of JSON. The largest genuine ones are a service account's file (2.4 KB), or a private key of 8,192 bits."""
+
 _SHOWN = 4  # characters of a long value that are shown
 _LONG = 16  # characters from which a value is long: its last ones help no guess
 _URL = re.compile("https?://", re.IGNORECASE)
@@ -34,7 +37,10 @@ def read_credentials(package: AnyPackage, document: Mapping[str, Any]) -> Creden
         ValidationFailed: they are not those of the package; the error names the field and repeats no value.
     """
     try:
-        credentials: Credentials = package.credentials.model_validate_json(json.dumps(dict(document)))
+        encoded = json.dumps(dict(document))
+        if len(encoded) > MAX_CREDENTIALS:
+            raise ValidationFailed(f"credentials: may have at most {MAX_CREDENTIALS} bytes", field="credentials")
+        credentials: Credentials = package.credentials.model_validate_json(encoded)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False, include_context=False)
         raise from_faults([{**faults[0], "loc": ("credentials", *faults[0]["loc"])}], without=()) from None
@@ -71,11 +77,29 @@ def open_credentials(row: ProviderRow, cipher: CredentialCipher) -> Credentials 
         return None
 
 
-def show_credentials(row: ProviderRow, cipher: CredentialCipher) -> CredentialsResponse:
-    """Which fields are set. Fields of the model's defaults are not shown."""
-    if open_credentials(row, cipher) is None:
-        return CredentialsResponse(status=CredentialsStatus.UNREADABLE, fields={})
-    return CredentialsResponse(status=CredentialsStatus.SET, fields=_mask(_decrypt(row, cipher)))
+class ShownCredentials(NamedTuple):
+    """What a response shows of a provider's credentials. ``receipt_url``: see :func:`show_credentials`."""
+
+    credentials: CredentialsResponse
+    receipt_url: str | None
+
+
+def show_credentials(row: ProviderRow, cipher: CredentialCipher, public_url: str | None) -> ShownCredentials:
+    """Which fields are set, without those of the model's defaults; and the address for the provider's webhook, with its
+    token where the package uses one, None if it has no webhook or the installation no ``public_url``.
+    """
+    try:
+        document = _decrypt(row, cipher)
+        package = get_package(row.package)
+        credentials = package.credentials.model_validate_json(json.dumps(dict(document)))
+    except (LookupError, SluiceError, ValueError):  # the package is not installed, or they cannot be read
+        return ShownCredentials(CredentialsResponse(status=CredentialsStatus.UNREADABLE, fields={}), None)
+    shown = CredentialsResponse(status=CredentialsStatus.SET, fields=_mask(document))
+    if public_url is None or package.parse_webhook is None:
+        return ShownCredentials(shown, None)
+    url = f"{public_url.rstrip('/')}/v1/receipts/{ids.encode_id('prv', row.id)}"
+    token = getattr(credentials, "webhook_token", None)
+    return ShownCredentials(shown, url if token is None else with_url_token(url, token))
 
 
 def _decrypt(row: ProviderRow, cipher: CredentialCipher) -> Mapping[str, Any]:
@@ -107,13 +131,3 @@ def is_same(row: ProviderRow, cipher: CredentialCipher, document: Mapping[str, A
         return dict(_decrypt(row, cipher)) == dict(document)
     except (SluiceError, ValueError):
         return False
-
-
-def receipt_url(row: ProviderRow, cipher: CredentialCipher, public_url: str | None) -> str | None:
-    """The address for the provider's webhook, with its token where the package uses one; None if it has no webhook."""
-    credentials = open_credentials(row, cipher)
-    if public_url is None or credentials is None or get_package(row.package).parse_webhook is None:
-        return None
-    url = f"{public_url.rstrip('/')}/v1/receipts/{ids.encode_id('prv', row.id)}"
-    token = getattr(credentials, "webhook_token", None)
-    return url if token is None else with_url_token(url, token)

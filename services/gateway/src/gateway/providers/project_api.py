@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Request
 from gateway.auth.principal import Principal
 from gateway.channel_configs.service import find_sender
 from gateway.dependencies import ServicesDep
-from gateway.errors import NotFound, TooManyRequests, ValidationFailed
+from gateway.errors import LimitReached, NotFound, TooManyRequests, ValidationFailed
 from gateway.kit.channel_group_path import GroupInPath
 from gateway.kit.field_names import renamed_fields
 from gateway.kit.json_route import JsonRoute
@@ -196,7 +196,7 @@ def _serialize(view: ProviderView, services: Services) -> ProviderResponse:
         channel=row.channel,
         enabled=row.enabled,
         priority=row.priority,
-        credentials=show_credentials(row, services.cipher),
+        credentials=show_credentials(row, services.cipher, None).credentials,
         created_at=rfc3339(view.created_at),
         updated_at=rfc3339(view.updated_at),
     )
@@ -207,11 +207,12 @@ def _add(group: ChannelGroup, method: str, path: str, function: Callable[..., An
     router.add_api_route(f"/{group}-config{path}", function, methods=[method], name=name, **options)
 
 
+_ADDED = errors_of(LimitReached)
 for _group in ChannelGroup:
     _add(_group, "GET", "/provider-schemas", list_schemas, f"list_{_group}_provider_schemas")
     _add(_group, "GET", "/provider-schemas/{provider}", get_schema, f"get_{_group}_provider_schema")
     _add(_group, "GET", "/providers", list_providers, f"list_{_group}_providers")
-    _add(_group, "POST", "/providers", add_provider, f"add_{_group}_provider", status_code=201)
+    _add(_group, "POST", "/providers", add_provider, f"add_{_group}_provider", status_code=201, responses=_ADDED)
     # Before the providers: `priorities` is no id of one.
     _add(_group, "PUT", "/providers/priorities", set_priorities, f"set_{_group}_provider_priorities")
     _add(_group, "PUT", "/providers/{providerId}", change_provider, f"change_{_group}_provider")

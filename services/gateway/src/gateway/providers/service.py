@@ -13,6 +13,7 @@ import structlog
 from gateway.auth.principal import Principal
 from gateway.errors import Forbidden, NotFound, NotProbeable, Unavailable, ValidationFailed, VersionConflict
 from gateway.kit.addresses import check_hosts
+from gateway.kit.limits import MAX_DELETED_PROVIDERS, MAX_PROVIDERS, require_room
 from gateway.kit.transactions import transaction
 from gateway.providers.credentials import hosts_of, is_same, open_credentials, read_credentials
 from gateway.providers.tester import CallResult
@@ -130,6 +131,7 @@ async def create(
     """Add a provider, after a test call if the request asks for one.
 
     Raises:
+        LimitReached: the project has as many providers as it may have.
         ValidationFailed: the package or the channel is unknown, the credentials or the settings are not those of the
             package, or the test call was not accepted.
         Unavailable: PostgreSQL does not answer.
@@ -144,6 +146,8 @@ async def create(
     )
     async with transaction(services.pool, principal.project_id) as db:
         await providers.lock_providers(db, principal.project_id)
+        count = await providers.count_providers(db, principal.project_id)
+        require_room(count, MAX_PROVIDERS, "providers")
         await providers.create_provider(
             db,
             provider_id,
@@ -251,6 +255,7 @@ async def delete(services: Services, principal: Principal, provider_id: UUID, ac
         await providers.lock_providers(db, principal.project_id)
         view = await _find(db, principal, provider_id)
         await providers.update_provider(db, principal.project_id, provider_id, now=utc_now(), deleted=True)
+        await providers.drop_old_credentials(db, principal.project_id, kept=MAX_DELETED_PROVIDERS)
         await _audit(db, actor, principal, provider_id, "deleted", {"name": view.row.name})
 
 

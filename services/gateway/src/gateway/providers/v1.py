@@ -9,7 +9,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request
 
 from gateway.dependencies import ProvidersRead, ProvidersWrite, ServicesDep
-from gateway.errors import NotFound, NotProbeable, TooManyRequests, VersionConflict
+from gateway.errors import LimitReached, NotFound, NotProbeable, TooManyRequests, VersionConflict
 from gateway.kit.fields import Time
 from gateway.kit.json_route import JsonRoute
 from gateway.kit.provider_reference import provider_reference
@@ -18,7 +18,7 @@ from gateway.kit.responses import rfc3339
 from gateway.kit.v1_errors import errors_of
 from gateway.projects.v1_schemas import DeletedResponse
 from gateway.providers import service
-from gateway.providers.credentials import receipt_url, show_credentials
+from gateway.providers.credentials import show_credentials
 from gateway.providers.v1_health import serialize_health, serialize_receipts
 from gateway.providers.v1_schemas import (
     CreateProviderRequest,
@@ -53,7 +53,7 @@ async def list_providers(
     return ProviderListResponse(data=[_serialize(view, services) for view in views])
 
 
-@router.post("", status_code=201, responses=errors_of(TooManyRequests))
+@router.post("", status_code=201, responses=errors_of(LimitReached, TooManyRequests))
 async def create_provider(
     body: CreateProviderRequest, request: Request, principal: ProvidersWrite, services: ServicesDep
 ) -> ProviderResponse:
@@ -182,7 +182,8 @@ def _read_id(text: str) -> UUID:
 
 
 def _serialize(view: ProviderView, services: Services) -> ProviderResponse:
-    row, access = view.row, services.providers
+    row = view.row
+    shown = show_credentials(row, services.cipher, services.providers.public_url)
     return ProviderResponse(
         id=ids.encode_id("prv", row.id),
         package_name=row.package,
@@ -191,10 +192,10 @@ def _serialize(view: ProviderView, services: Services) -> ProviderResponse:
         priority=row.priority,
         position=view.position,
         enabled=row.enabled,
-        credentials=show_credentials(row, services.cipher),
+        credentials=shown.credentials,
         settings=ProviderSettings.model_validate(dict(row.settings)),
         health=serialize_health(services.health.get(row.id), utc_now()),
-        receipt_url=receipt_url(row, services.cipher, access.public_url),
+        receipt_url=shown.receipt_url,
         version=row.version,
         created_at=rfc3339(view.created_at),
         updated_at=rfc3339(view.updated_at),

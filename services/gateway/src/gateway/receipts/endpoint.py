@@ -126,7 +126,7 @@ class ReceiptEndpoint:
         body = await read_body(headers_of(request.scope), request.receive, _MAX_BODY)
         held = self._bodies.body(row.project_id)
         try:
-            held(len(body))  # once it is here: who sends slowly keeps nobody else from sending
+            held(len(body))  # once it is here: a slow sender holds nothing
             return await self._accept(row, self._original_request(request, body))
         finally:
             held.release()

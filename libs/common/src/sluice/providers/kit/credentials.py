@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, SecretStr
 from sluice.providers.kit.signatures import load_p256_key
 
 # No user info (it would be a second credential), no query, no fragment.
-BASE_URL = r"^https?://[A-Za-z0-9._\[\]:-]{1,253}(/[A-Za-z0-9._~/-]*)?$"
+BASE_URL = r"^https?://[A-Za-z0-9._\[\]:-]{1,253}(/[A-Za-z0-9._~/-]{0,500})?$"
 
 
 def _header_safe(secret: SecretStr) -> SecretStr:
