@@ -12,6 +12,7 @@ from sluice.model.ids import attempt_reference, encode_id
 from sluice.model.roles import Role
 from sluice.store.tables import TABLES
 from tests.examples import a_body, an_id
+from tests.polling import wait_until
 from tests.repository.test_routes import PERSON, needed_permissions
 from tests.services.openapi_check import resolve
 from tests.services.people import PASSWORD, a_person
@@ -152,6 +153,11 @@ async def test_a_test_key_changes_nothing_that_is_live(gateway, method, path, op
     test_key = await gateway.another_key(is_test=True)
     objects = await objects_of(gateway, await a_person(gateway, "owner@example.com", shop="owner"))
     named = re.sub(r"\{(\w+)\}", lambda found: (CHOICES | {"slug": "shop"} | objects)[found[1]], path)
+
+    async def expanded():  # the gateway itself changes the live job until then
+        return await gateway.pool.fetchval("SELECT finished_at IS NOT NULL FROM bulk_jobs")
+
+    await wait_until(expanded)
     before = await live_rows(gateway.pool)
 
     filters = FILTERS.get(operation["operationId"], {})
