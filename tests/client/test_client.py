@@ -206,6 +206,14 @@ def test_ids_cannot_change_the_path(ask):
     assert gateway.requests[0].url.raw_path == b"/v1/messages/..%2Fprojects%3Fx%3D1%23"
 
 
+def test_further_deliveries_of_a_message_are_asked_for_with_the_cursor(ask):
+    gateway = Gateway([httpx.Response(200, json={})])
+
+    ask(gateway, lambda sluice: sluice.messages.get("msg_1", cursor="a b"))
+
+    assert gateway.requests[0].url.raw_path == b"/v1/messages/msg_1?cursor=a+b"
+
+
 def test_analytics_are_asked_for_with_every_group(ask):
     gateway = Gateway([httpx.Response(200, json={"totals": [], "data": []})])
 

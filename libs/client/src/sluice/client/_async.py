@@ -135,9 +135,9 @@ class AsyncMessages:
         answer: BatchResponse = await self._call(calls.send_batch(messages, idempotency_key))
         return answer
 
-    async def get(self, message_id: str) -> MessageResponse:
-        """A message with its events."""
-        answer: MessageResponse = await self._call(calls.read("messages", message_id))
+    async def get(self, message_id: str, *, cursor: str | None = None) -> MessageResponse:
+        """A message with the history of its first 50 deliveries, or of those after ``cursor`` (``next_cursor``)."""
+        answer: MessageResponse = await self._call(calls.read("messages", message_id, query={"cursor": cursor}))
         return answer
 
     async def list(self, **filters: Unpack[MessageFilters]) -> Page[MessageSummary]:

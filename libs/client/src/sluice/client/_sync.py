@@ -133,9 +133,9 @@ class Messages:
         answer: BatchResponse = self._call(calls.send_batch(messages, idempotency_key))
         return answer
 
-    def get(self, message_id: str) -> MessageResponse:
-        """A message with its events."""
-        answer: MessageResponse = self._call(calls.read("messages", message_id))
+    def get(self, message_id: str, *, cursor: str | None = None) -> MessageResponse:
+        """A message with the history of its first 50 deliveries, or of those after ``cursor`` (``next_cursor``)."""
+        answer: MessageResponse = self._call(calls.read("messages", message_id, query={"cursor": cursor}))
         return answer
 
     def list(self, **filters: Unpack[MessageFilters]) -> Page[MessageSummary]:

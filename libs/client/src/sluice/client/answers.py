@@ -106,6 +106,8 @@ class DeliveryResponse(TypedDict):
     due_at: str | None
     failed_over: bool
     possible_duplicate: bool
+    attempt_count: int
+    event_count: int
     attempts: list[DeliveryAttemptResponse]
 
 
@@ -152,6 +154,7 @@ MessageResponse = TypedDict(
         "created_at": str,
         "deliveries": list[DeliveryResponse],
         "events": list[EventResponse],
+        "next_cursor": str | None,
     },
 )
 
