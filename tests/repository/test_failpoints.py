@@ -96,10 +96,8 @@ WITHIN = {
     "restored.cancel_open_jobs",  # by `sluice restore`, before any role runs
     "restored.republish_events",
     # All or nothing for each week or message, and repeated an hour later.
-    "retention._delete_attachments",
-    "retention._delete_receipt_tokens",
+    "retention._delete_older",
     "retention._erase_project",
-    "retention.delete_expired",
 }
 # Those that change configuration or counts in one transaction and move no delivery: all of it is there, or nothing.
 CONFIGURATION = {

@@ -122,24 +122,15 @@ async def delete_expired(pool: Pool, limits: RetentionLimits, *, now: datetime) 
         await _delete_messages(pool, deleted, now=now, kept=limits.messages)
     if limits.sandbox is not None:
         with _reported(deleted, "sandbox messages"):
-            deleted.sandbox_messages = await _in_batches(
-                pool,
-                """
-                DELETE FROM sandbox_messages WHERE reference IN (
-                    SELECT reference FROM sandbox_messages WHERE captured_at < $1 LIMIT $2)
-                """,
-                now - limits.sandbox,
+            deleted.sandbox_messages = await _delete_older(
+                pool, "sandbox_messages", "reference", "captured_at", now - limits.sandbox
             )
     with _reported(deleted, "receipt tokens"):
-        deleted.receipt_tokens = await _delete_receipt_tokens(pool, now - receipt_tokens.KEPT_FOR)
-    with _reported(deleted, "dead letters"):
-        await _in_batches(
-            pool,
-            """
-            DELETE FROM dead_letters WHERE id IN (SELECT id FROM dead_letters WHERE occurred_at < $1 LIMIT $2)
-            """,
-            now - dead_letters.KEPT_FOR,
+        deleted.receipt_tokens = await _delete_older(
+            pool, "receipt_tokens", "provider_id, token", "received_at", now - receipt_tokens.KEPT_FOR
         )
+    with _reported(deleted, "dead letters"):
+        await _delete_older(pool, "dead_letters", "id", "occurred_at", now - dead_letters.KEPT_FOR)
     with _reported(deleted, "deleted projects"):
         deleted.orphans = await _until_none(pool, "SELECT delete_of_deleted_projects($1)", _BATCH)
     with _reported(deleted, "usage of projects"):
@@ -176,7 +167,7 @@ async def _delete_messages(pool: Pool, deleted: Deleted, *, now: datetime, kept:
         await incidents.delete_old(pool, before=cutoff)
     oldest = now - max(kept, MAX_WAIT)
     with _reported(deleted, "attachments"):
-        deleted.attachments = await _delete_attachments(pool, oldest)
+        deleted.attachments = await _delete_older(pool, "attachments", "project_id, sha256", "used_at", oldest)
     with _reported(deleted, "credentials of deleted providers"):
         # What they sent is deleted, and with it the attempts that a receipt could be about.
         deleted.credentials = await pool.fetchval("SELECT drop_credentials($1)", oldest)
@@ -231,29 +222,9 @@ async def _until_none(pool: Pool, statement: str, *arguments: object) -> int:
     return total
 
 
-async def _delete_receipt_tokens(pool: Pool, cutoff: datetime) -> int:
-    return await _in_batches(
-        pool,
-        """
-        DELETE FROM receipt_tokens WHERE (provider_id, token) IN (
-            SELECT provider_id, token FROM receipt_tokens WHERE received_at < $1 LIMIT $2)
-        """,
-        cutoff,
-    )
-
-
-async def _delete_attachments(pool: Pool, cutoff: datetime) -> int:
-    return await _in_batches(
-        pool,
-        """
-        DELETE FROM attachments WHERE (project_id, sha256) IN (
-            SELECT project_id, sha256 FROM attachments WHERE used_at < $1 LIMIT $2)
-        """,
-        cutoff,
-    )
-
-
-async def _in_batches(pool: Pool, statement: str, cutoff: datetime) -> int:
+async def _delete_older(pool: Pool, table: str, key: str, column: str, cutoff: datetime) -> int:
+    """Delete the rows whose ``column`` is before ``cutoff`` in batches; their number. ``key``: the primary key."""
+    statement = f"DELETE FROM {table} WHERE ({key}) IN (SELECT {key} FROM {table} WHERE {column} < $1 LIMIT $2)"  # noqa: S608
     total = 0
     while True:
         count = int((await pool.execute(statement, cutoff, _BATCH)).rpartition(" ")[2])
